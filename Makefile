@@ -1,0 +1,29 @@
+# `make demo` and `make test` are all a new user needs; both set up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := runs/demo
+
+.PHONY: demo test lint setup clean
+
+setup: .venv/ready
+
+.venv/ready: setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("drc_jax needs Python 3.11 or newer, got " + sys.version) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/python -m experiments.train --config=configs/demo.py --workdir=$(DEMO)
+	$(BIN)/python -m experiments.evaluate --workdir=$(DEMO)
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv runs

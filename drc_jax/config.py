@@ -1,0 +1,375 @@
+"""Frozen, hashable configuration: what is built, sampled, trained, and on which data.
+
+Every value is checked when a dataclass is made, so a config that exists is one that can run.
+Defaults are those of the paper's supplement (Tables 1 and 2, appendix B).
+"""
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from drc_jax.errors import UserError
+
+T = TypeVar("T")
+
+
+def _coerced(name: str, value: Any, kind: Any) -> Any:
+    """Returns ``value`` as ``kind`` or raises UserError naming the field."""
+    if dataclasses.is_dataclass(kind):
+        if isinstance(value, typing.cast(type, kind)):
+            return value
+    elif kind is bool:
+        if isinstance(value, bool):
+            return value
+    elif kind is int:
+        if not isinstance(value, bool) and hasattr(value, "__index__"):
+            return int(value)
+    elif kind is float:
+        if not isinstance(value, (bool, str)) and hasattr(value, "__float__"):
+            if math.isfinite(float(value)):
+                return float(value)
+            raise UserError(f"{name} must be finite, got {value!r}")
+    elif kind is str:
+        if isinstance(value, str):
+            return value
+    elif kind == tuple[int, ...]:
+        if isinstance(value, (tuple, list)):
+            return tuple(_coerced(f"{name}[{i}]", v, int) for i, v in enumerate(value))
+    else:
+        raise TypeError(f"config field {name} has a type this module does not check: {kind}")
+    wanted = getattr(kind, "__name__", str(kind)) if not hasattr(kind, "__args__") else str(kind)
+    raise UserError(f"{name} must be of type {wanted}, got {value!r} ({type(value).__name__})")
+
+
+def _check_types(config: Any) -> None:
+    """Checks and normalises every field of a frozen dataclass in place."""
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value = _coerced(field.name, getattr(config, field.name), hints[field.name])
+        object.__setattr__(config, field.name, value)
+
+
+def _check_at_least(config: Any, smallest: float, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        for item in value if isinstance(value, tuple) else (value,):
+            if item < smallest:
+                raise UserError(f"{name} must be at least {smallest:g}, got {value!r}")
+
+
+def _check_positive(config: Any, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) <= 0:
+            raise UserError(f"{name} must be greater than 0, got {getattr(config, name)!r}")
+
+
+def _check_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:
+    value = getattr(config, name)
+    if value not in choices:
+        raise UserError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The networks, the likelihood and the weights of the loss terms.
+
+    Attributes:
+      zf_dim, zb_dim, zs_dim: latent sizes of foreground, background and pixel re-assignment
+        (Table 1).
+      generator_channels: channels of the 4x4 base map, then one entry per up-sampling block
+        (Table 2). The image side is ``4 * 2 ** (len(generator_channels) - 1)``.
+      classifier_channels: one entry per stride-2 convolution of the auxiliary classifiers;
+        as many as the generators have blocks.
+      ebm_width, ebm_reassign_width: hidden width of the foreground/background energy MLPs and
+        of the re-assignment energy MLP.
+      num_fg_categories, num_bg_categories: K_f and K_b, the symbolic categories.
+      sigma: scale of the likelihood, in units of pixel values in [-1, 1].
+      likelihood: ``laplace`` (absolute error) or ``gaussian`` (squared error).
+      responsibility: ``channel`` (one per pixel and colour channel, as the supplement's
+        listings) or ``pixel`` (one per pixel, the probabilistic reading).
+      langevin_weight: factor on the image terms (J and TV) of the posterior energy. 1 is the
+        paper; a smaller image sums fewer pixels against the same prior and noise, and needs
+        more.
+      scale_loss_likelihood: divide the error by 2 sigma^2 in the generator loss too.
+      generator_base_slope: leaky slope after the generators' linear layer.
+      orthogonality: ``frobenius`` (norm, eq. 11) or ``squared`` (sum of squares).
+      orthogonality_classifiers: also regularise the classifiers' convolutions.
+      mask_classifier_input: the classifiers see image * sigmoid(mask logit).
+      orthogonality_weight, tv_weight, pseudo_label_weight: weights of the regularisers.
+    """
+
+    zf_dim: int = 256
+    zb_dim: int = 256
+    zs_dim: int = 512
+    generator_channels: tuple[int, ...] = (128, 1024, 512, 256, 128, 64)
+    classifier_channels: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    ebm_width: int = 200
+    ebm_reassign_width: int = 200
+    num_fg_categories: int = 200
+    num_bg_categories: int = 200
+    sigma: float = 0.25
+    likelihood: str = "laplace"
+    responsibility: str = "channel"
+    langevin_weight: float = 1.0
+    scale_loss_likelihood: bool = True
+    generator_base_slope: float = 0.01
+    orthogonality: str = "frobenius"
+    orthogonality_classifiers: bool = False
+    mask_classifier_input: bool = False
+    orthogonality_weight: float = 1.0
+    tv_weight: float = 0.01
+    pseudo_label_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check_at_least(
+            self,
+            1,
+            "zf_dim",
+            "zb_dim",
+            "zs_dim",
+            "generator_channels",
+            "classifier_channels",
+            "ebm_width",
+            "ebm_reassign_width",
+            "num_fg_categories",
+            "num_bg_categories",
+        )
+        _check_positive(self, "sigma", "langevin_weight")
+        _check_at_least(
+            self,
+            0,
+            "orthogonality_weight",
+            "tv_weight",
+            "pseudo_label_weight",
+            "generator_base_slope",
+        )
+        _check_choice(self, "likelihood", ("laplace", "gaussian"))
+        _check_choice(self, "responsibility", ("channel", "pixel"))
+        _check_choice(self, "orthogonality", ("frobenius", "squared"))
+        if len(self.generator_channels) < 2:
+            raise UserError(
+                "generator_channels needs the 4x4 base and at least one block, got "
+                f"{self.generator_channels}"
+            )
+        if len(self.classifier_channels) != self.num_blocks:
+            raise UserError(
+                f"classifier_channels must have one entry per generator block: {self.num_blocks} "
+                f"for generator_channels {self.generator_channels}, got "
+                f"{len(self.classifier_channels)}"
+            )
+
+    @classmethod
+    def supplement(cls, **fields: Any) -> "ModelConfig":
+        """The supplement's variant (SPEC section 8, the default), with ``fields`` replaced."""
+        return cls(**fields)
+
+    @classmethod
+    def released(cls, **fields: Any) -> "ModelConfig":
+        """The authors' released code's variant (SPEC section 8), with ``fields`` replaced."""
+        defaults: dict[str, Any] = dict(
+            ebm_reassign_width=400,
+            scale_loss_likelihood=False,
+            generator_base_slope=0.2,
+            orthogonality="squared",
+            orthogonality_classifiers=True,
+            orthogonality_weight=0.1,
+            mask_classifier_input=True,
+        )
+        return cls(**{**defaults, **fields})
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of up-sampling blocks in each generator."""
+        return len(self.generator_channels) - 1
+
+    @property
+    def image_size(self) -> int:
+        """Image side in pixels, 4 * 2^blocks."""
+        return 4 * 2**self.num_blocks
+
+    @property
+    def latent_dim(self) -> int:
+        """Size of z = [z_f, z_b, z_s]."""
+        return self.zf_dim + self.zb_dim + self.zs_dim
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerConfig:
+    """Langevin chains (appendix B). A step size is delta: drift delta^2/2, noise delta.
+
+    Attributes:
+      prior_steps, prior_step_size: K0 and its delta.
+      posterior_steps, posterior_step_size: K1 and its delta.
+      test_steps: posterior steps from a fresh chain at evaluation.
+    """
+
+    prior_steps: int = 60
+    prior_step_size: float = 0.4
+    posterior_steps: int = 40
+    posterior_step_size: float = 0.1
+    test_steps: int = 300
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check_at_least(self, 1, "prior_steps", "posterior_steps", "test_steps")
+        _check_positive(self, "prior_step_size", "posterior_step_size")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Two Adam optimizers with constant rates (appendix B).
+
+    Attributes:
+      generator_learning_rate: for the three generators and the two classifiers.
+      ebm_learning_rate: for the three energy MLPs.
+      beta1, beta2: Adam's decay rates.
+      clip_norm: largest global gradient norm of each optimizer; 0 turns clipping off.
+    """
+
+    generator_learning_rate: float = 1e-4
+    ebm_learning_rate: float = 2e-5
+    beta1: float = 0.5
+    beta2: float = 0.999
+    clip_norm: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check_positive(self, "generator_learning_rate", "ebm_learning_rate")
+        _check_at_least(self, 0, "beta1", "beta2", "clip_norm")
+        for name in ("beta1", "beta2"):
+            if getattr(self, name) >= 1:
+                raise UserError(f"{name} must be below 1, got {getattr(self, name)!r}")
+
+
+SYNTHETIC_DATASETS = ("tm_dsprites", "scenes")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which packed data to train on.
+
+    Attributes:
+      dataset: ``tm_dsprites`` and ``scenes`` are generated where missing; any other name only
+        labels data that ``experiments.prepare`` has written to ``path``.
+      path: folder of the packed splits; empty means ``data/<dataset>_<image size>``.
+      num_train, num_test: images to generate for a synthetic data set.
+      seed: seed of a synthetic data set.
+      flip: mirror images at random; a mirrored image has its own chains.
+    """
+
+    dataset: str = "tm_dsprites"
+    path: str = ""
+    num_train: int = 20_000
+    num_test: int = 1_000
+    seed: int = 0
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check_at_least(self, 1, "num_train", "num_test")
+        _check_at_least(self, 0, "seed")
+        if not self.dataset:
+            raise UserError("dataset must not be empty; try tm_dsprites")
+        if not self.path and self.dataset not in SYNTHETIC_DATASETS:
+            raise UserError(
+                f"data.path must be given for dataset {self.dataset!r}: the folder that "
+                "`python -m experiments.prepare` wrote"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+      model, sampler, optimizer, data: the parts above.
+      batch_size: images per iteration.
+      iterations: training iterations in all.
+      seed: everything random in training derives from (seed, step).
+      log_every: iterations between lines of ``metrics.jsonl``.
+      image_every: iterations between picture grids; 0 for none before the last.
+      checkpoint_every: iterations between checkpoints; the last is always saved.
+      keep_checkpoints: how many checkpoints stay on disk.
+    """
+
+    model: ModelConfig = ModelConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    data: DataConfig = DataConfig()
+    batch_size: int = 48
+    iterations: int = 10_000
+    seed: int = 0
+    log_every: int = 10
+    image_every: int = 500
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 3
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check_at_least(
+            self,
+            1,
+            "batch_size",
+            "iterations",
+            "log_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+        )
+        _check_at_least(self, 0, "seed", "image_every")
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
+    """Builds a config dataclass from nested mappings.
+
+    Args:
+      cls: one of this module's dataclasses.
+      values: field names to values; nested mappings for nested dataclasses. Absent fields keep
+        their defaults.
+      prefix: path of ``values`` inside the whole config, for messages.
+
+    Returns:
+      An instance of ``cls``.
+
+    Raises:
+      UserError: on an unknown field, a wrong type or a value out of range; the message starts
+        with the field's full name.
+    """
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise UserError(
+            f"unknown config field {prefix}{unknown[0]}; {prefix or 'the config '}has "
+            f"{', '.join(sorted(hints))}"
+        )
+    fields = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(hints[name]) and isinstance(value, Mapping):
+            fields[name] = from_dict(hints[name], value, f"{prefix}{name}.")
+        else:
+            fields[name] = value
+    try:
+        return cls(**fields)
+    except UserError as error:
+        if prefix and not str(error).startswith(prefix):
+            raise UserError(f"{prefix}{error}") from None
+        raise
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The nested plain dict of a config; tuples stay tuples."""
+    return dataclasses.asdict(config)
+
+
+def differing_fields(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Lines ``name: old -> new`` for every leaf in which two config dicts differ."""
+    lines = []
+    for name in sorted(set(old) | set(new)):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differing_fields(a, b, f"{prefix}{name}.")
+        elif (list(a) if isinstance(a, tuple) else a) != (list(b) if isinstance(b, tuple) else b):
+            lines.append(f"{prefix}{name}: {a!r} -> {b!r}")
+    return lines
