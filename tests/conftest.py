@@ -1,0 +1,19 @@
+"""Shared fixtures. Promotion is strict: a silent float64 or a rank broadcast is a bug."""
+
+import pathlib
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> pathlib.Path:
+    """The folder with the parity fixture and the photographs, which is no part of the project."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is absent: parity fixtures and photographs are not in this checkout")
+    return SHARED
