@@ -1,0 +1,98 @@
+"""Batches out of a packed split: shuffled and endless for training, in order for evaluation."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+
+from drc_jax.data.packed import PackedSplit
+from drc_jax.errors import UserError
+
+# An element of the pipeline is a whole batch, so a few suffice to keep ahead of the train step.
+_PREFETCH = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+
+
+def train_batches(
+    split: PackedSplit, *, batch_size: int, seed: int, start_step: int, flip: bool
+) -> Iterator[dict[str, np.ndarray]]:
+    """Endless shuffled batches, read ahead by background threads.
+
+    The batch of a step depends on (seed, step) alone, so an iterator started at step t repeats
+    what another one gives from t on. Every epoch is a new permutation without its remainder of
+    less than a batch, so the images of one batch are always distinct.
+
+    Args:
+      split: the training images.
+      batch_size: images B per batch.
+      seed: seed of order and mirroring, at least 0.
+      start_step: step of the first batch, at least 0.
+      flip: mirror each image left to right with probability 1/2.
+
+    Returns:
+      An iterator over dicts with ``image`` uint8 [B, S, S, 3], mirrored where ``flip`` says so;
+      ``index`` int32 [B], the images' places in the split; and ``flip`` bool [B]. Its ``close``,
+      or dropping it, ends the threads.
+
+    Raises:
+      UserError: if there are fewer than ``batch_size`` images or an argument is out of range.
+    """
+    _check_batch_size(batch_size)
+    if batch_size > len(split):
+        raise UserError(
+            f"batch_size {batch_size} is more than the {len(split)} images of {split.path}; "
+            f"use at most {len(split)}"
+        )
+    if seed < 0 or start_step < 0:
+        raise UserError(f"seed and start_step must be at least 0, got {seed} and {start_step}")
+    # Grain shuffles epoch e by seed + e; hashing keeps the epochs of neighbouring seeds apart.
+    shuffle_seed, flip_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
+
+    def mirror(example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        mirrored = flip and bool(rng.integers(2))
+        image = example["image"][:, ::-1] if mirrored else example["image"]
+        return {"image": image, "index": example["index"], "flip": np.bool_(mirrored)}
+
+    dataset = grain.MapDataset.source(split).shuffle(seed=shuffle_seed)
+    dataset = dataset.random_map(mirror, seed=flip_seed)
+    dataset = dataset.batch(batch_size, drop_remainder=True).repeat()[start_step:]
+    return _iterate(dataset.to_iter_dataset(_PREFETCH))
+
+
+def _iterate(dataset: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the batches of a Grain data set and shuts its threads down at the end."""
+    with contextlib.closing(iter(dataset)) as batches:
+        yield from batches
+
+
+def eval_batches(
+    split: PackedSplit, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    """Every image once, in order, in batches of one shape so that a jitted step compiles once.
+
+    Args:
+      split: the images.
+      batch_size: images B per batch; may exceed the split.
+
+    Returns:
+      An iterator over (images uint8 [B, S, S, 3], indices int32 [B], number of valid images). The
+      last batch is filled up by repeating the last image.
+
+    Raises:
+      UserError: if ``batch_size`` is below 1.
+    """
+    _check_batch_size(batch_size)
+
+    def iterate() -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+        for start in range(0, len(split), batch_size):
+            wanted = np.arange(start, start + batch_size, dtype=np.int32)
+            indices = np.minimum(wanted, np.int32(len(split) - 1))
+            yield np.array(split.images[indices]), indices, min(batch_size, len(split) - start)
+
+    return iterate()
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise UserError(f"batch_size must be at least 1, got {batch_size}")
