@@ -1,0 +1,154 @@
+"""Agreement with the authors' program and with the supplement's variant of it (SPEC section 8)."""
+
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import drc_jax
+
+
+class Case:
+    """One variant of the fixture: its config, parameters, inputs and expected values."""
+
+    def __init__(self, path, variant):
+        self.arrays = np.load(path)
+        self.variant = variant
+        meta = json.loads(str(self.arrays["meta"]))
+        make = getattr(drc_jax.ModelConfig, variant)
+        self.meta = meta
+        self.config = make(
+            zf_dim=meta["zf"],
+            zb_dim=meta["zb"],
+            zs_dim=meta["zs"],
+            **{
+                name: meta[name]
+                for name in (
+                    "generator_channels",
+                    "classifier_channels",
+                    "ebm_width",
+                    "ebm_reassign_width",
+                    "num_fg_categories",
+                    "num_bg_categories",
+                    "sigma",
+                )
+            },
+            orthogonality_weight={"supplement": 1.0, "released": 0.1}[variant],
+        )
+        self.params = drc_jax.interop.params_from_torch(self.config, self.named("param/"))
+        self.z = jnp.asarray(self.arrays["input/z"])
+        self.image = nhwc(self.arrays["input/image"])
+
+    def named(self, prefix):
+        return {k.removeprefix(prefix): self.arrays[k] for k in self.arrays if k.startswith(prefix)}
+
+    def __getitem__(self, name):
+        return self.arrays[f"{self.variant}/{name}"]
+
+
+def nhwc(array):
+    return jnp.asarray(array.transpose(0, 2, 3, 1))
+
+
+def relative_error(actual, expected):
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    return np.linalg.norm(actual - expected) / max(np.linalg.norm(expected), 1e-12)
+
+
+@pytest.fixture(scope="module", params=["supplement", "released"])
+def case(request, shared):
+    return Case(shared / "parity" / "drc_32px.npz", request.param)
+
+
+def test_rendered_regions(case):
+    out = jax.jit(drc_jax.render, static_argnums=0)(case.config, case.params, case.z)
+    expected = {
+        "fg": out.images[:, 0],
+        "bg_warped": out.images[:, 1],
+        "bg": out.background_source,
+        "image_recon": out.reconstruction,
+        "pi_f": out.pi[:, 0, ..., None],
+        "pi_b": out.pi[:, 1, ..., None],
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(value, nhwc(case[name]), atol=1e-4, err_msg=name)
+    np.testing.assert_allclose(out.grid, case["grid"], atol=1e-4)
+
+
+def test_class_logits_and_energies(case):
+    rendered = jax.jit(drc_jax.render, static_argnums=0)(case.config, case.params, case.z)
+    logits = drc_jax.model.classify(case.config, case.params, rendered)
+    np.testing.assert_allclose(logits["foreground"], case["fg_class_logits"], atol=1e-4)
+    np.testing.assert_allclose(logits["background"], case["bg_class_logits"], atol=1e-4)
+    energy = drc_jax.model.energy(case.config, case.params, case.z)
+    np.testing.assert_allclose(energy.total, case["ebm_value"][:, 0], atol=1e-4)
+    np.testing.assert_allclose(energy.foreground_logits, case["ebm_fg_logits"], atol=1e-4)
+    np.testing.assert_allclose(energy.background_logits, case["ebm_bg_logits"], atol=1e-4)
+
+
+def test_responsibilities(case):
+    rendered = jax.jit(drc_jax.render, static_argnums=0)(case.config, case.params, case.z)
+    log_p = drc_jax.regions.log_likelihood(rendered.images, case.image, sigma=case.config.sigma)
+    gamma = drc_jax.regions.responsibilities(rendered.log_pi, log_p, epsilon=1e-8)
+    np.testing.assert_allclose(gamma[:, 0], nhwc(case["responsibility_f"]), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["posterior", "prior"])
+def test_objectives_gradients_and_noiseless_steps(case, kind):
+    def energy(z):
+        if kind == "prior":
+            return drc_jax.prior_energy(case.config, case.params, z)
+        return drc_jax.posterior_energy(case.config, case.params, z, case.image)
+
+    value, gradient = jax.jit(jax.value_and_grad(lambda z: jnp.sum(energy(z))))(case.z)
+    np.testing.assert_allclose(value, case[f"{kind}_objective"], rtol=1e-5)
+    assert relative_error(gradient, case[f"{kind}_grad"]) < 1e-3
+    z = drc_jax.langevin.sample(
+        jax.random.key(0),
+        energy,
+        case.z,
+        num_steps=3,
+        step_size=case.meta[f"delta_{kind}"],
+        temperature=0.0,
+    )
+    assert relative_error(z, case[f"{kind}_z_after_3_noiseless_steps"]) < 1e-3
+
+
+def test_generator_loss_and_gradients(case):
+    value_and_grad = jax.value_and_grad(drc_jax.generator_loss, argnums=1, has_aux=True)
+    (loss, aux), gradient = jax.jit(value_and_grad, static_argnums=0)(
+        case.config, case.params, case.z, case.image
+    )
+    terms = {
+        "gen_e_z_log_p": "log_likelihood",
+        "gen_tv": "total_variation",
+        "gen_ortho": "orthogonality",
+        "gen_pseudo_label_f": "pseudo_label_foreground",
+        "gen_pseudo_label_b": "pseudo_label_background",
+    }
+    for name, ours in terms.items():
+        np.testing.assert_allclose(aux[ours], case[name], rtol=1e-3, err_msg=name)
+    np.testing.assert_allclose(loss, case["gen_loss"], rtol=1e-3)
+
+    expected = case.named("param/") | case.named(f"{case.variant}/gen_grad/")
+    expected = drc_jax.interop.params_from_torch(case.config, expected)
+    for part in ("generator", "classifier"):
+        errors = jax.tree.map(relative_error, gradient[part], expected[part])
+        assert max(jax.tree.leaves(errors)) < 1e-3, errors
+    chex.assert_trees_all_equal(gradient["ebm"], jax.tree.map(jnp.zeros_like, gradient["ebm"]))
+
+
+def test_ebm_loss_and_gradients(case):
+    value_and_grad = jax.value_and_grad(drc_jax.ebm_loss, argnums=1, has_aux=True)
+    (loss, aux), gradient = jax.jit(value_and_grad, static_argnums=0)(
+        case.config, case.params, case.z, jnp.asarray(case["z_prior"])
+    )
+    np.testing.assert_allclose(loss, case["ebm_loss"], rtol=1e-3)
+    np.testing.assert_allclose(aux["energy_posterior"], case["ebm_value"].mean(), rtol=1e-4)
+    expected = case.named("param/") | case.named(f"{case.variant}/ebm_grad/")
+    expected = drc_jax.interop.params_from_torch(case.config, expected)
+    errors = jax.tree.map(relative_error, gradient["ebm"], expected["ebm"])
+    assert max(jax.tree.leaves(errors)) < 1e-3, errors
