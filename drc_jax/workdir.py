@@ -108,11 +108,12 @@ def _locked(workdir: pathlib.Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"cannot write to --workdir {workdir}: {error.strerror}") from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is training in {workdir}; wait for it or choose another --workdir"
+            ) from None
         yield
-    except BlockingIOError:
-        raise UserError(
-            f"another process is training in {workdir}; wait for it or choose another --workdir"
-        ) from None
     finally:
         os.close(descriptor)

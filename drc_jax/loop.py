@@ -1,0 +1,232 @@
+"""The training loop: batches in, metrics, checkpoints and pictures out."""
+
+import functools
+import pathlib
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from drc_jax import panels
+from drc_jax.checkpoint import CheckpointWriter, restore_state, saved_steps, to_host
+from drc_jax.config import TrainConfig
+from drc_jax.data.batches import train_batches
+from drc_jax.data.packed import PackedSplit
+from drc_jax.interrupt import StopSignal
+from drc_jax.model import render
+from drc_jax.recorder import NonFiniteError, Recorder
+from drc_jax.train_step import TrainState, init_state, train_step
+from drc_jax.workdir import claimed
+
+_PICTURED = 8
+
+Batch = Mapping[str, np.ndarray]
+Metrics = Mapping[str, jax.Array]
+
+
+def run_steps(
+    train_step: Callable[[Any, Batch], tuple[Any, Metrics]],
+    state: Any,
+    batches: Iterator[Batch],
+    *,
+    start: int,
+    iterations: int,
+    stop: StopSignal,
+    record: Callable[[int, Metrics], None],
+    is_milestone: Callable[[int], bool],
+    at_milestone: Callable[[int, Any], None],
+) -> tuple[int, Any]:
+    """Calls ``train_step`` until ``iterations`` steps are done or a signal arrives.
+
+    The metrics of a step are recorded while the device is busy with the next one, so recording
+    costs no time. A step whose state is handed out is recorded first.
+
+    Args:
+      train_step: maps (state, batch) to (state, metrics); the state given to it is used up.
+      state: the state after ``start`` steps.
+      batches: the batches from step ``start`` on.
+      start: number of steps done.
+      iterations: number of steps to reach.
+      stop: polled after every step.
+      record: gets every step's number, counted from 1, and its metrics; raises to end training.
+      is_milestone: says of a step's number whether its state is wanted; that of the last step
+        and of the one at which training stops always is.
+      at_milestone: gets such a step's number and state; it must not keep the state.
+
+    Returns:
+      The number of steps done and the state after them.
+    """
+    step = start
+    unrecorded: tuple[int, Metrics] | None = None
+    stopping = stop.number is not None
+    while step < iterations and not stopping:
+        state, metrics = train_step(state, next(batches))
+        if unrecorded is not None:
+            record(*unrecorded)
+        step += 1
+        unrecorded = (step, metrics)
+        stopping = stop.number is not None
+        if stopping or step == iterations or is_milestone(step):
+            record(*unrecorded)
+            unrecorded = None
+            at_milestone(step, state)
+    return step, state
+
+
+def check_finite(step: int, state: Any) -> None:
+    """Refuses a state that training cannot go on from.
+
+    The metrics of a step are computed before its update, so an update that fails shows in the
+    state alone.
+
+    Args:
+      step: number of completed steps.
+      state: pytree of NumPy arrays.
+
+    Raises:
+      NonFiniteError: naming the first array with a value that is not finite.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(leaf).all():
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise NonFiniteError(f"training diverged at step {step}: {name} is not finite")
+
+
+def picture(config: TrainConfig, state: TrainState, split: PackedSplit) -> np.ndarray:
+    """The rows of the paper's Fig. 5 for the first training images.
+
+    Args:
+      config: the run's config.
+      state: read only; the images' posterior chains are rendered as they are.
+      split: the training images.
+
+    Returns:
+      uint8 [H, W, 3].
+    """
+    render_jitted = jax.jit(render, static_argnums=0)
+    rendered = render_jitted(config.model, state.params, state.posterior_chains[:_PICTURED, 0])
+    images, pi = np.asarray(rendered.images), np.asarray(rendered.pi)
+    return panels.fig5_grid(
+        observed=np.array(split.images[:_PICTURED]),
+        generated=np.asarray(rendered.reconstruction),
+        foreground=images[:, 0],
+        background=images[:, -1],
+        true_mask=None if split.masks is None else np.array(split.masks[:_PICTURED]),
+        inferred_mask=pi[:, 0],
+    )
+
+
+def _start_state(
+    config: TrainConfig, workdir: pathlib.Path, num_images: int
+) -> tuple[int, TrainState]:
+    """The step and state to go on from: the newest checkpoint's, or a fresh one."""
+    initialise = functools.partial(init_state, config, num_images)
+    if saved_steps(workdir):
+        return restore_state(workdir, jax.eval_shape(initialise))
+    return 0, initialise()
+
+
+def train(config: TrainConfig, workdir: pathlib.Path, split: PackedSplit) -> signal.Signals | None:
+    """Trains in ``workdir`` from where it stands to ``config.iterations``.
+
+    Writes what ``drc_jax.workdir`` lists. SIGTERM or SIGINT ends it early, after saving; a second
+    one ends the process at once.
+
+    Args:
+      config: the run's config.
+      workdir: a new or empty folder, or one in which the same run was begun.
+      split: the training images, uint8, of the model's size.
+
+    Returns:
+      The signal that ended it early, or None.
+
+    Raises:
+      UserError: if the folder is another run's, or its checkpoints or files cannot be used.
+      NonFiniteError: if training diverges; no state from then on is saved.
+    """
+    with claimed(workdir, config, split.info.fingerprint), StopSignal() as stop:
+        start, state = _start_state(config, workdir, len(split))
+        images = workdir / "images"
+        images.mkdir(exist_ok=True)
+
+        def draw(step: int, state: TrainState) -> None:
+            panels.save_png(images / f"step_{step:07d}.png", picture(config, state, split))
+
+        if start >= config.iterations:
+            print(f"{workdir} has already been trained for {start} iterations; nothing to do")
+            if not (images / f"step_{start:07d}.png").exists():
+                draw(start, state)
+            return None
+        print(
+            f"{'resuming' if start else 'training'} in {workdir} from step {start} to "
+            f"{config.iterations} on {jax.default_backend()}; the first step includes compiling",
+            flush=True,
+        )
+        batches = train_batches(
+            split,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            start_step=start,
+            flip=config.data.flip,
+        )
+        with (
+            CheckpointWriter(workdir, keep=config.keep_checkpoints) as checkpoints,
+            Recorder(
+                workdir,
+                start=start,
+                iterations=config.iterations,
+                batch_size=config.batch_size,
+                log_every=config.log_every,
+            ) as recorder,
+        ):
+
+            def is_due(step: int, every: int) -> bool:
+                return every > 0 and step % every == 0
+
+            def at_milestone(step: int, state: TrainState) -> None:
+                is_last = step == config.iterations
+                if is_due(step, config.checkpoint_every) or is_last or stop.number is not None:
+                    on_host = to_host(state)
+                    check_finite(step, on_host)
+                    checkpoints.save(step, on_host)
+                if is_due(step, config.image_every) or is_last:
+                    draw(step, state)
+                recorder.restart_clock()
+
+            try:
+                step, _ = run_steps(
+                    functools.partial(train_step, config),
+                    state,
+                    batches,
+                    start=start,
+                    iterations=config.iterations,
+                    stop=stop,
+                    record=recorder.record,
+                    is_milestone=lambda step: (
+                        is_due(step, config.checkpoint_every) or is_due(step, config.image_every)
+                    ),
+                    at_milestone=at_milestone,
+                )
+            except NonFiniteError as error:
+                checkpoints.wait()
+                raise NonFiniteError(f"{error}; {_last_good(workdir)}") from None
+            checkpoints.wait()
+        if step == config.iterations:
+            print(f"trained {step} iterations; see {images} and {workdir / 'metrics.jsonl'}")
+            return None
+        assert stop.number is not None
+        number = signal.Signals(stop.number)
+        print(f"{number.name}: saved at step {step}; the same command resumes from there")
+        return number
+
+
+def _last_good(workdir: pathlib.Path) -> str:
+    """The end of the message of a diverged run."""
+    steps = saved_steps(workdir)
+    last = f"the last good checkpoint is that of step {steps[-1]}" if steps else "nothing was saved"
+    return (
+        f"{last}; train in a new folder with smaller sampler.posterior_step_size or learning rates"
+    )

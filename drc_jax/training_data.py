@@ -1,0 +1,68 @@
+"""The images a config trains on: where they lie, generating them, and whether they fit."""
+
+import pathlib
+
+from drc_jax.config import SYNTHETIC_DATASETS, TrainConfig
+from drc_jax.data.packed import PackedSplit, open_split, splits
+from drc_jax.data.prepare import prepare_synthetic
+from drc_jax.errors import UserError
+
+
+def data_folder(config: TrainConfig) -> pathlib.Path:
+    """``data.path``, or ``data/<dataset>_<image size>`` where that is empty."""
+    name = f"{config.data.dataset}_{config.model.image_size}"
+    return pathlib.Path(config.data.path or f"data/{name}")
+
+
+def open_training_split(config: TrainConfig) -> PackedSplit:
+    """Opens the training images, generating a synthetic data set where it is missing.
+
+    Raises:
+      UserError: if there are none, or they do not fit the config.
+    """
+    folder = data_folder(config)
+    data = config.data
+    if data.dataset in SYNTHETIC_DATASETS and not {"train", "test"} <= set(splits(folder)):
+        prepare_synthetic(
+            data.dataset,
+            folder,
+            size=config.model.image_size,
+            num_train=data.num_train,
+            num_test=data.num_test,
+            seed=data.seed,
+        )
+    split = open_split(folder, "train")
+    check_fits(config, split)
+    return split
+
+
+def check_fits(config: TrainConfig, split: PackedSplit) -> None:
+    """Refuses images that the config cannot be trained on.
+
+    Raises:
+      UserError: naming the size or number that does not fit and what would.
+    """
+    size, wanted = split.info.image_size, config.model.image_size
+    if size != wanted:
+        blocks = (size // 4).bit_length() - 1
+        other_model = (
+            f"give model.generator_channels {blocks + 1} entries and model.classifier_channels "
+            f"{blocks}, or "
+            if blocks > 0 and size == 4 * 2**blocks
+            else ""
+        )
+        raise UserError(
+            f"the images of {split.path} are {size}x{size}, the model's {wanted}x{wanted}; "
+            f"{other_model}prepare the data at {wanted} pixels and set data.path to them"
+        )
+    if config.batch_size > len(split):
+        raise UserError(
+            f"batch_size {config.batch_size} is more than the {len(split)} images of "
+            f"{split.path}; use at most {len(split)}"
+        )
+    is_generated = config.data.dataset in SYNTHETIC_DATASETS
+    if is_generated and len(split) != config.data.num_train:
+        raise UserError(
+            f"{split.path} has {len(split)} images, data.num_train is {config.data.num_train}; "
+            "set it to the same, or data.path to a new folder"
+        )
