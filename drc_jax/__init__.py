@@ -9,8 +9,10 @@ from drc_jax.config import (
     TrainConfig,
 )
 from drc_jax.errors import UserError
+from drc_jax.infer import infer, sample_prior
 from drc_jax.losses import ebm_loss, generator_loss
 from drc_jax.model import Regions, init_params, posterior_energy, prior_energy, render
+from drc_jax.train_step import TrainState, init_state, train_step
 
 __all__ = [
     "DataConfig",
@@ -19,14 +21,19 @@ __all__ = [
     "Regions",
     "SamplerConfig",
     "TrainConfig",
+    "TrainState",
     "UserError",
     "ebm_loss",
     "generator_loss",
+    "infer",
     "init_params",
+    "init_state",
     "interop",
     "langevin",
     "ops",
     "posterior_energy",
     "prior_energy",
     "render",
+    "sample_prior",
+    "train_step",
 ]

@@ -7,6 +7,7 @@
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -79,6 +80,10 @@ def _classifiers(config: ModelConfig) -> dict[str, networks.Classifier]:
     }
 
 
+def _apply(module: nn.Module, params: Params, *inputs: jax.Array) -> Any:
+    return module.apply({"params": params}, *inputs)
+
+
 def init_params(config: ModelConfig, key: chex.PRNGKey) -> Params:
     """Fresh parameters: orthogonal weights of gain 1, biases 0, norm scales 1 and shifts 0.
 
@@ -113,6 +118,13 @@ def _zeros(config: ModelConfig) -> tuple[jax.Array, jax.Array, jax.Array]:
     return split_latents(config, jnp.zeros((1, config.latent_dim)))
 
 
+def to_unit_range(image: jax.Array) -> jax.Array:
+    """uint8 [0, 255] -> float32 [-1, 1]; floating point images pass through unchanged."""
+    if image.dtype == jnp.uint8:
+        return image.astype(jnp.float32) / 127.5 - 1.0
+    return image
+
+
 def split_latents(config: ModelConfig, z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """z [..., D] -> (z_f, z_b, z_s), split on the last axis.
 
@@ -142,11 +154,9 @@ def render(config: ModelConfig, params: Params, z: jax.Array) -> Regions:
     z_f, z_b, z_s = split_latents(config, z)
     nets = params["generator"]
     generator = _generator(config)
-    fg_image, fg_logit, _ = generator.apply({"params": nets["foreground"]}, z_f)
-    bg_image, bg_logit, base = generator.apply({"params": nets["background"]}, z_b)
-    grid = _reassignment(config).apply(
-        {"params": nets["reassignment"]}, z_s, jax.lax.stop_gradient(base)
-    )
+    fg_image, fg_logit, _ = _apply(generator, nets["foreground"], z_f)
+    bg_image, bg_logit, base = _apply(generator, nets["background"], z_b)
+    grid = _apply(_reassignment(config), nets["reassignment"], z_s, jax.lax.stop_gradient(base))
     # One gather moves the background's colours and its mask logit together.
     source = jnp.concatenate([bg_image, bg_logit[..., None]], axis=-1)
     moved = ops.grid_sample(source, grid)
@@ -180,8 +190,7 @@ def energy(config: ModelConfig, params: Params, z: jax.Array) -> Energy:
         zip(("foreground", "background", "reassignment"), split_latents(config, z), strict=True)
     )
     logits = {
-        name: net.apply({"params": params["ebm"][name]}, parts[name])
-        for name, net in _ebms(config).items()
+        name: _apply(net, params["ebm"][name], parts[name]) for name, net in _ebms(config).items()
     }
     total = (
         jax.nn.logsumexp(logits["foreground"], axis=-1)
@@ -208,7 +217,7 @@ def classify(config: ModelConfig, params: Params, rendered: Regions) -> dict[str
         seen = {"foreground": seen["foreground"] * gates[:, 0],
                 "background": seen["background"] * gates[:, 1]}  # fmt: skip
     return {
-        name: net.apply({"params": params["classifier"][name]}, seen[name])
+        name: _apply(net, params["classifier"][name], seen[name])
         for name, net in _classifiers(config).items()
     }
 

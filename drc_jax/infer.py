@@ -1,0 +1,95 @@
+"""Posterior inference on new images and samples from the prior."""
+
+import functools
+
+import chex
+import jax
+
+from drc_jax import langevin, model
+from drc_jax.config import ModelConfig
+from drc_jax.model import Params, Regions
+
+
+def infer(
+    config: ModelConfig,
+    params: Params,
+    key: chex.PRNGKey,
+    images: jax.Array,
+    *,
+    num_steps: int,
+    step_size: float = 0.1,
+) -> Regions:
+    """Posterior samples of new images: fresh chains from N(0, I), then Langevin on U1.
+
+    Args:
+      config: the model, static.
+      params: trained parameters.
+      key: JAX random key.
+      images: [B, H, W, 3], uint8 or floats in [-1, 1].
+      num_steps: Langevin steps, static; 300 to 5000 in the paper (Table 1).
+      step_size: delta of the chains.
+
+    Returns:
+      ``Regions`` of the samples; the foreground mask is ``1 - pi[:, -1] > 0.5``.
+    """
+    z = infer_latents(config, params, key, images, num_steps=num_steps, step_size=step_size)
+    return _render(config, params, z)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "num_steps"))
+def infer_latents(
+    config: ModelConfig,
+    params: Params,
+    key: chex.PRNGKey,
+    images: jax.Array,
+    *,
+    num_steps: int,
+    step_size: float = 0.1,
+) -> jax.Array:
+    """The latents [B, D] behind ``infer``; see there for the arguments."""
+    start_key, chain_key = jax.random.split(key)
+    images = model.to_unit_range(images)
+    return langevin.sample(
+        chain_key,
+        lambda z: model.posterior_energy(config, params, z, images),
+        jax.random.normal(start_key, (images.shape[0], config.latent_dim)),
+        num_steps=num_steps,
+        step_size=step_size,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("config", "num_samples", "num_steps"))
+def sample_prior(
+    config: ModelConfig,
+    params: Params,
+    key: chex.PRNGKey,
+    *,
+    num_samples: int,
+    num_steps: int = 60,
+    step_size: float = 0.4,
+) -> Regions:
+    """Images from the prior alone (appendix G.3): fresh chains on U0, then one rendering.
+
+    Args:
+      config: the model, static.
+      params: trained parameters.
+      key: JAX random key.
+      num_samples: B, static.
+      num_steps: Langevin steps, static.
+      step_size: delta of the chains.
+
+    Returns:
+      ``Regions`` of the samples.
+    """
+    start_key, chain_key = jax.random.split(key)
+    z = langevin.sample(
+        chain_key,
+        lambda z: model.prior_energy(config, params, z),
+        jax.random.normal(start_key, (num_samples, config.latent_dim)),
+        num_steps=num_steps,
+        step_size=step_size,
+    )
+    return model.render(config, params, z)
+
+
+_render = jax.jit(model.render, static_argnums=0)
