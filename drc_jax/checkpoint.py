@@ -181,7 +181,7 @@ class CheckpointWriter:
         self._keep = keep
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         self._pending: concurrent.futures.Future[None] | None = None
-        self._folder.mkdir(exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
         for leftover in self._folder.glob("*.partial*"):
             shutil.rmtree(leftover)
 
