@@ -77,8 +77,9 @@ def claimed(workdir: pathlib.Path, config: TrainConfig, fingerprint: str) -> Ite
     """
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir {workdir} is a file; give a folder")
-    # A hidden file may be all that is left of a run killed while it wrote its config.
-    if workdir.is_dir() and any(not p.name.startswith(".") for p in workdir.iterdir()):
+    # A run killed while it wrote its config leaves a partial file alone.
+    leftover = f".{CONFIG_FILE}."
+    if workdir.is_dir() and any(not p.name.startswith(leftover) for p in workdir.iterdir()):
         if not (workdir / CONFIG_FILE).is_file():
             raise UserError(
                 f"{workdir} holds files but no {CONFIG_FILE}, so it is not a training folder; "

@@ -12,6 +12,9 @@ from ml_collections import ConfigDict, config_flags
 from drc_jax.config import TrainConfig, from_dict
 from drc_jax.errors import UserError
 
+# So that a program's --help lists the flag as its own.
+flags.disclaim_key_flags()
+
 CONFIGS = pathlib.Path("configs")
 
 

@@ -70,7 +70,7 @@ def test_another_config_or_other_images_are_refused_by_name(tmp_path):
 
 def test_a_foreign_folder_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(UserError, match="holds files but no config.json"):
+    with pytest.raises(UserError, match=r"holds files but no config\.json"):
         claim(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(UserError, match=r"thesis\.tex is a file"):
