@@ -1,12 +1,13 @@
 """What every program in this folder shares: clear errors and clean exits."""
 
+import logging as python_logging
 import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 
 from drc_jax.errors import UserError
 from experiments import config_flag
@@ -20,6 +21,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     def guarded(argv: Sequence[str]) -> int | None:
         if len(argv) > 1:
             return _fail(f"unexpected argument {argv[1]!r}; see --help")
+        _quieten_logs()
         try:
             return main(argv)
         except UserError as error:
@@ -29,6 +31,14 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
             return _INTERRUPTED
 
     app.run(guarded, flags_parser=_parse)
+
+
+def _quieten_logs() -> None:
+    """Shows warnings alone: under absl, Orbax tells dozens of lines about every checkpoint."""
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
+        formatter = python_logging.Formatter("%(levelname)s: %(message)s")
+        logging.get_absl_handler().setFormatter(formatter)
 
 
 def _fail(message: str) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 import pytest
+from absl import flags
 from absl.testing import flagsaver
 
 from configs import tiny as tiny_file
@@ -129,7 +130,8 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, data):
 
     last = run(PLAIN, resume, cache)
     assert last.returncode == 0, last.stderr
-    assert "Traceback" not in last.stderr and "Warning" not in last.stderr
+    for noise in ("Traceback", "WARNING", "Warning", "orbax", "handler_registry"):
+        assert noise not in last.stderr
 
     like = jax.eval_shape(lambda: init_state(load_config(whole), 16))
     (step, found), (_, expected) = (checkpoint.restore_state(w, like) for w in (killed, whole))
@@ -140,13 +142,10 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, data):
         assert a["step"] == b["step"] and a["generator_loss"] == b["generator_loss"]
 
 
-def test_help_tells_what_to_type(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["train", "--help"])
-    with flagsaver.flagsaver(), pytest.raises(SystemExit):
-        cli.run(train.main)
-    text = capsys.readouterr().out
-    for part in ("python -m experiments.train --config=", "--workdir: The run's", "--config: The"):
-        assert part in text
+def test_help_tells_what_to_type():
+    shown = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(train)}
+    assert {"config", "workdir"} <= shown
+    assert "python -m experiments.train --config=configs/tiny.py --workdir=" in train.__doc__
 
 
 def failure(monkeypatch, capsys, args: Sequence[str]) -> str:
