@@ -164,6 +164,7 @@ def records(
     ):
         if value < smallest:
             raise UserError(f"{name} must be at least {smallest}, got {value}")
+    workers = min(workers, -(-count // _CHUNK))
     if workers == 1:
         return (generate(i, size=size, seed=seed, split=split) for i in range(count))
     return _parallel(generate, count, size, seed, split, workers)

@@ -1,0 +1,136 @@
+"""Data from a NumPy archive with the array ``images`` and, if there are, ``masks`` and ``names``."""
+
+import hashlib
+import os
+import pathlib
+import zipfile
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from drc_jax.data.images import resize_image, resize_mask
+from drc_jax.data.packed import Record
+from drc_jax.data.writing import Part, write_dataset
+from drc_jax.errors import UserError
+
+
+class Arrays(NamedTuple):
+    """The contents of an archive.
+
+    Attributes:
+      images: uint8 [N, S, S, 3], RGB.
+      masks: uint8 or bool [N, S, S] of 0 and 1, 1 = foreground; None if the archive has none.
+      names: N strings.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray | None
+    names: list[str]
+
+
+def load(source: str | os.PathLike[str]) -> Arrays:
+    """Reads and checks an archive.
+
+    Args:
+      source: path of the ``.npz`` file. ``masks`` and ``names`` are optional in it.
+
+    Raises:
+      UserError: if it is no such archive, or an array is missing or of the wrong form.
+    """
+    path = pathlib.Path(source)
+    if not path.is_file():
+        raise UserError(f"there is no file {path}; --source must name an .npz file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in ("images", "masks", "names") if key in archive}
+    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
+        raise UserError(f"{path} is not a readable .npz archive of plain arrays") from None
+    if "images" not in arrays:
+        raise UserError(f"{path} has no array 'images'; it must be uint8 [N, S, S, 3]")
+    images, masks = arrays["images"], arrays.get("masks")
+    shape = images.shape
+    if images.dtype != np.uint8 or len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3:
+        raise UserError(
+            f"'images' of {path} must be uint8 [N, S, S, 3], got {images.dtype} {list(shape)}"
+        )
+    if images.size == 0:
+        raise UserError(f"'images' of {path} must hold at least one image, got {list(shape)}")
+    if masks is not None:
+        if masks.dtype not in (np.uint8, np.bool_) or masks.shape != shape[:3]:
+            raise UserError(
+                f"'masks' of {path} must be uint8 or bool {list(shape[:3])}, got "
+                f"{masks.dtype} {list(masks.shape)}"
+            )
+        if masks.max() > 1:
+            raise UserError(f"'masks' of {path} must be 0 and 1 only, got {masks.max()}")
+    if "names" in arrays:
+        names = [str(name) for name in arrays["names"].reshape(-1)]
+    else:
+        names = [f"{path.stem}/{i:06d}" for i in range(len(images))]
+    if len(names) != len(images):
+        raise UserError(f"{path} must have one name per image: {len(images)}, got {len(names)}")
+    return Arrays(images, masks, names)
+
+
+def prepare(
+    output: str | os.PathLike[str],
+    *,
+    source: str,
+    size: int | None = None,
+    test_fraction: float = 0.1,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Writes an archive as packed splits ``train`` and ``test``, divided at random.
+
+    Args:
+      output: folder of the data set.
+      source: path of the ``.npz`` file.
+      size: image side to resize to; None keeps the archive's.
+      test_fraction: share of the images in ``test``, 0 to 1; at 0 or 1 there is one split only.
+      seed: seed of the division.
+      overwrite: replace splits that are there.
+
+    Raises:
+      UserError: if the archive, an argument or what lies at ``output`` is not as required.
+    """
+    if not 0 <= test_fraction <= 1:
+        raise UserError(f"test_fraction must be from 0 to 1, got {test_fraction}")
+    if seed < 0:
+        raise UserError(f"seed must be at least 0, got {seed}")
+    if size is not None and size < 1:
+        raise UserError(f"size must be at least 1, got {size}")
+    arrays = load(source)
+    count = len(arrays.images)
+    image_size = size or arrays.images.shape[1]
+    num_test = round(test_fraction * count)
+    if 0 < test_fraction < 1:
+        num_test = max(1, min(num_test, count - 1))
+    order = np.random.default_rng(seed).permutation(count)
+    # In the file's order: the division is random, what a split looks like need not be.
+    chosen = {"train": np.sort(order[num_test:]), "test": np.sort(order[:num_test])}
+    write_dataset(
+        output,
+        {
+            split: Part(_records(arrays, indices, image_size), len(indices))
+            for split, indices in chosen.items()
+            if len(indices)
+        },
+        image_size=image_size,
+        has_masks=arrays.masks is not None,
+        source={
+            "dataset": "npz",
+            "file": pathlib.Path(source).name,
+            "sha256": hashlib.sha256(pathlib.Path(source).read_bytes()).hexdigest(),
+            "test_fraction": test_fraction,
+            "seed": seed,
+        },
+        overwrite=overwrite,
+    )
+
+
+def _records(arrays: Arrays, indices: np.ndarray, size: int) -> Iterator[Record]:
+    for i in indices:
+        mask = None if arrays.masks is None else resize_mask(arrays.masks[i], size)
+        yield Record(resize_image(arrays.images[i], size), mask, arrays.names[i])

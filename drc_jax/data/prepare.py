@@ -1,0 +1,93 @@
+"""Making data sets by name: what `experiments.prepare` calls, and training for generated data."""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from typing import Any
+
+from drc_jax.data import npz, scenes, tm_dsprites
+from drc_jax.data.writing import Part, write_dataset
+from drc_jax.errors import UserError
+
+_GENERATORS = {"tm_dsprites": tm_dsprites.records, "scenes": scenes.records}
+# Raise it when a generator's pictures change: data of an older one are then told from new ones.
+_GENERATOR_VERSION = 1
+
+
+def prepare_synthetic(
+    dataset: str,
+    output: str | os.PathLike[str],
+    *,
+    size: int = 128,
+    num_train: int = 20_000,
+    num_test: int = 1_000,
+    seed: int = 0,
+    workers: int = 1,
+    overwrite: bool = False,
+) -> None:
+    """Generates the splits ``train`` and ``test`` where they are missing.
+
+    Args:
+      dataset: ``tm_dsprites`` or ``scenes``.
+      output: folder of the data set.
+      size: image side in pixels, at least 8.
+      num_train, num_test: images per split, at least 1.
+      seed: seed of the data set, at least 0.
+      workers: processes that draw; the bytes do not depend on it.
+      overwrite: generate splits again that are there.
+
+    Raises:
+      UserError: if an argument is out of range, or ``output`` holds data made with others.
+    """
+    if dataset not in _GENERATORS:
+        raise UserError(
+            f"dataset {dataset!r} cannot be generated; use one of {', '.join(_GENERATORS)}"
+        )
+    records = functools.partial(_GENERATORS[dataset], size=size, seed=seed, workers=workers)
+    write_dataset(
+        output,
+        {
+            "train": Part(records(num_train, split="train"), num_train),
+            "test": Part(records(num_test, split="test"), num_test),
+        },
+        image_size=size,
+        has_masks=True,
+        source={"dataset": dataset, "generator_version": _GENERATOR_VERSION, "seed": seed},
+        overwrite=overwrite,
+    )
+
+
+# Each takes the output folder, and as keywords the options that it understands.
+PREPARERS: dict[str, Callable[..., None]] = {
+    "tm_dsprites": functools.partial(prepare_synthetic, "tm_dsprites"),
+    "scenes": functools.partial(prepare_synthetic, "scenes"),
+    "npz": npz.prepare,
+}
+
+
+def prepare(dataset: str, output: str | os.PathLike[str], **options: Any) -> None:
+    """Makes a data set by name.
+
+    Args:
+      dataset: a key of `PREPARERS`.
+      output: folder of the data set.
+      **options: what the data set's function takes; the others have its defaults.
+
+    Raises:
+      UserError: on an unknown name, an option the data set does not take or lacks, or anything
+        that its function refuses.
+    """
+    if dataset not in PREPARERS:
+        raise UserError(f"unknown dataset {dataset!r}; use one of {', '.join(PREPARERS)}")
+    parameters = inspect.signature(PREPARERS[dataset]).parameters.values()
+    known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    for name in options:
+        if name not in known:
+            raise UserError(
+                f"dataset {dataset} takes no {name}; its options are {', '.join(known)}"
+            )
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in options:
+            raise UserError(f"dataset {dataset} needs the option {name}")
+    PREPARERS[dataset](output, **options)

@@ -1,0 +1,82 @@
+"""Writing a data set of several splits: what is there already, progress, and resuming."""
+
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import tqdm
+
+from drc_jax.data.packed import Record, open_split, splits, write_split
+from drc_jax.errors import UserError
+
+
+class Part(NamedTuple):
+    """What goes into one split.
+
+    Attributes:
+      records: the examples; read only if the split has to be written.
+      num_images: how many there will be; None if that shows at the end.
+    """
+
+    records: Iterable[Record]
+    num_images: int | None
+
+
+def write_dataset(
+    root: str | os.PathLike[str],
+    parts: Mapping[str, Part],
+    *,
+    image_size: int,
+    has_masks: bool,
+    source: dict[str, Any],
+    overwrite: bool = False,
+) -> None:
+    """Writes the splits that are missing, with a progress bar on a terminal.
+
+    A split that is there and was made from the same source is kept, so a run that was killed goes
+    on where it stopped, and one that was finished has nothing to do.
+
+    Args:
+      root: folder of the data set.
+      parts: the splits by name.
+      image_size: image side of every record.
+      has_masks: whether every record has a mask.
+      source: everything the records depend on, JSON only.
+      overwrite: write every split again.
+
+    Raises:
+      UserError: if ``root`` holds other data; nothing has been written then.
+    """
+    others = sorted(set(splits(root)) - set(parts))
+    if others:
+        raise UserError(
+            f"{root} also holds the split {others[0]!r}, which may be of other images; choose "
+            "another output folder"
+        )
+    existing = [] if overwrite else splits(root)
+    for split in existing:
+        info = open_split(root, split).info
+        found = {"image_size": info.image_size, "has_masks": info.has_masks, **info.source}
+        wanted = {"image_size": image_size, "has_masks": has_masks, **source}
+        if parts[split].num_images is not None:
+            found["count"], wanted["count"] = info.count, parts[split].num_images
+        for key in [*wanted, *found]:
+            if found.get(key) != wanted.get(key):
+                raise UserError(
+                    f"{pathlib.Path(root) / split} was made with {key} {found.get(key)!r} instead "
+                    f"of {wanted.get(key)!r}; choose another output folder or delete this one"
+                )
+    for split, part in parts.items():
+        if split not in existing:
+            # None: no bar where the output is not a terminal.
+            with tqdm.tqdm(part.records, split, part.num_images, unit="image", disable=None) as bar:
+                write_split(
+                    root,
+                    split,
+                    bar,
+                    image_size=image_size,
+                    has_masks=has_masks,
+                    source=source,
+                    overwrite=overwrite,
+                )

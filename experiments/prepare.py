@@ -1,0 +1,55 @@
+"""Makes a packed data set for training and evaluation.
+
+python -m experiments.prepare --dataset=tm_dsprites --output=data/tm_dsprites_128
+python -m experiments.prepare --dataset=npz --source=photos.npz --output=data/photos
+"""
+
+import os
+from collections.abc import Sequence
+
+from absl import flags
+
+from drc_jax.data.packed import open_split, splits
+from drc_jax.data.prepare import PREPARERS, prepare
+from experiments import cli
+
+_DATASET = flags.DEFINE_enum("dataset", None, list(PREPARERS), "Which data set.", required=True)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Folder for the data, one sub-folder per split.", required=True
+)
+# What is left out takes the data set's own default; what it does not understand is refused.
+_OPTIONS = (
+    flags.DEFINE_integer(
+        "size", None, "Image side in pixels (128; npz: that of the file).", lower_bound=1
+    ),
+    flags.DEFINE_integer("num_train", None, "Training images to generate (20000).", lower_bound=1),
+    flags.DEFINE_integer("num_test", None, "Test images to generate (1000).", lower_bound=1),
+    flags.DEFINE_integer(
+        "seed", None, "Seed of what is generated, or of the division (0).", lower_bound=0
+    ),
+    flags.DEFINE_integer(
+        "workers", None, "Processes that generate images (one per core).", lower_bound=1
+    ),
+    flags.DEFINE_string("source", None, "The .npz file of dataset npz."),
+    flags.DEFINE_float(
+        "test_fraction", None, "npz: share of the images to hold out for testing (0.1)."
+    ),
+    flags.DEFINE_bool("overwrite", None, "Replace the data that are in the output folder."),
+)
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    options = {flag.name: flag.value for flag in _OPTIONS if flag.value is not None}
+    if _DATASET.value in ("tm_dsprites", "scenes"):
+        options.setdefault("workers", os.cpu_count() or 1)
+    prepare(_DATASET.value, _OUTPUT.value, **options)
+    for split in splits(_OUTPUT.value):
+        info = open_split(_OUTPUT.value, split).info
+        masks = "with" if info.has_masks else "without"
+        side = info.image_size
+        print(f"{_OUTPUT.value}/{split}: {info.count} images, {side}x{side}, {masks} masks")
+
+
+if __name__ == "__main__":
+    cli.run(main)
