@@ -97,7 +97,9 @@ def arguments(data: pathlib.Path) -> list[str]:
 
 
 def run(program: str, args: Sequence[str], cache: pathlib.Path) -> subprocess.CompletedProcess:
-    env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    # Nearly all the time goes to compiling; code that runs for eight steps need not be fast.
+    xla_flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache), "XLA_FLAGS": xla_flags}
     return subprocess.run(
         [sys.executable, "-c", program, *args],
         check=False,
