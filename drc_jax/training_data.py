@@ -1,5 +1,6 @@
 """The images a config trains on: where they lie, generating them, and whether they fit."""
 
+import os
 import pathlib
 
 from drc_jax.config import SYNTHETIC_DATASETS, TrainConfig
@@ -22,7 +23,11 @@ def open_training_split(config: TrainConfig) -> PackedSplit:
     """
     folder = data_folder(config)
     data = config.data
-    if data.dataset in SYNTHETIC_DATASETS and not {"train", "test"} <= set(splits(folder)):
+    if data.dataset in SYNTHETIC_DATASETS:
+        if "train" in splits(folder):
+            check_fits(config, open_split(folder, "train"))
+        else:
+            print(f"generating {data.num_train} images of {data.dataset} in {folder}", flush=True)
         prepare_synthetic(
             data.dataset,
             folder,
@@ -30,6 +35,7 @@ def open_training_split(config: TrainConfig) -> PackedSplit:
             num_train=data.num_train,
             num_test=data.num_test,
             seed=data.seed,
+            workers=os.cpu_count() or 1,
         )
     split = open_split(folder, "train")
     check_fits(config, split)
@@ -59,10 +65,4 @@ def check_fits(config: TrainConfig, split: PackedSplit) -> None:
         raise UserError(
             f"batch_size {config.batch_size} is more than the {len(split)} images of "
             f"{split.path}; use at most {len(split)}"
-        )
-    is_generated = config.data.dataset in SYNTHETIC_DATASETS
-    if is_generated and len(split) != config.data.num_train:
-        raise UserError(
-            f"{split.path} has {len(split)} images, data.num_train is {config.data.num_train}; "
-            "set it to the same, or data.path to a new folder"
         )

@@ -1,5 +1,6 @@
 """`python -m experiments.train` as its user meets it."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -212,5 +213,11 @@ def test_synthetic_data_are_generated_where_missing(tmp_path, monkeypatch):
     split = open_training_split(config)
     assert (len(split), split.info.image_size) == (16, 16)
     assert open_training_split(config).info == split.info
-    with pytest.raises(ValueError, match=r"has 16 images, data\.num_train is 17"):
+    with pytest.raises(ValueError, match="was made with count 16 instead of 17"):
         open_training_split(tiny(num_train=17))
+    with pytest.raises(ValueError, match="8x8; give model"):
+        wrong = dataclasses.replace(
+            config.model, generator_channels=(4, 4), classifier_channels=(4,)
+        )
+        data = dataclasses.replace(config.data, path="data/scenes_16")
+        open_training_split(dataclasses.replace(config, model=wrong, data=data))
