@@ -1,5 +1,8 @@
 """Array operations without parameters: convolutions of up-sampled maps, sampling, variation."""
 
+import functools
+from collections.abc import Iterable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,13 +41,7 @@ def conv3x3_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
     Good where C_out is small, as in the generators' heads: the shifts cost 9 C_out per pixel.
     """
-    height, width = x.shape[1:3]
-    taps = _mix_channels(x, kernel)
-    padded = jnp.pad(taps, ((0, 0), (1, 1), (1, 1), (0, 0), (0, 0), (0, 0)))
-    shifted = [
-        padded[:, dy : dy + height, dx : dx + width, dy, dx] for dy in range(3) for dx in range(3)
-    ]
-    return sum(shifted[1:], start=shifted[0])
+    return _shift_and_sum(_mix_channels(x, kernel))
 
 
 def upsample_conv_direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -56,37 +53,124 @@ def upsample_conv_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """``upsample_conv`` with the channels mixed at low resolution (SPEC section 10).
 
     Up-sampling acts on each channel alone, so conv(up(x)) = sum_t shift_t(up(W_t x)): a quarter
-    of the multiply-adds, exactly, borders included.
+    of the multiply-adds, exactly, borders included. What up-sampling and shift do along one axis
+    reads three neighbours; both axes are done so, one after the other.
     """
+    batch, height, width, _ = x.shape
+    features = kernel.shape[-1]
     taps = _mix_channels(x, kernel)
-    height, width = x.shape[1:3]
-    rows = jnp.asarray(_interpolate_and_shift(height), x.dtype)
-    columns = jnp.asarray(_interpolate_and_shift(width), x.dtype)
-    wide = jnp.einsum("bhwyxo,xjw->bhyjo", taps, columns)
-    return jnp.einsum("bhyjo,yih->bijo", wide, rows)
+    wide = _interpolate(taps.reshape(batch, height, width, 3, 3 * features), 2)
+    tall = _interpolate(jnp.swapaxes(wide.reshape(batch, height, 2 * width, 3, features), 2, 3), 1)
+    return tall.reshape(batch, 2 * height, 2 * width, features)
 
 
 def _mix_channels(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """[B, H, W, C_in] and [3, 3, C_in, C_out] -> [B, H, W, 3, 3, C_out], one product per tap."""
+    """[B, H, W, C_in] and [3, 3, C_in, C_out] -> [B, H, W, 3, 3, C_out], columns' taps first."""
     batch, height, width, channels = x.shape
     features = kernel.shape[-1]
-    matrix = jnp.transpose(kernel, (2, 0, 1, 3)).reshape(channels, 9 * features)
+    matrix = jnp.transpose(kernel, (2, 1, 0, 3)).reshape(channels, 9 * features)
     mixed = x.reshape(-1, channels) @ matrix
     return mixed.reshape(batch, height, width, 3, 3, features)
 
 
-def _interpolate_and_shift(size: int) -> np.ndarray:
-    """[3, 2 size, size]: up-sample one axis, then shift by tap - 1 with zeros from outside."""
+def _moved(x: jax.Array, axis: int, offset: int) -> jax.Array:
+    """x[i + offset] along one axis, zeros from outside."""
+    padding = [(0, 0, 0)] * x.ndim
+    padding[axis] = (-offset, offset, 0)
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), padding) if offset else x
+
+
+def _total(terms: Iterable[jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.add, terms)
+
+
+# The two linear maps below have their transposes written out: the one autodiff would make pads
+# and adds every slice by itself, at twice the time.
+
+
+@jax.custom_vjp
+def _shift_and_sum(taps: jax.Array) -> jax.Array:
+    """[B, H, W, 3, 3, C], columns' taps first -> [B, H, W, C]: each tap moved to its place."""
+    return _total(
+        _moved(_moved(taps[:, :, :, dx, dy], 1, dy - 1), 2, dx - 1)
+        for dx in range(3)
+        for dy in range(3)
+    )
+
+
+def _shift_and_sum_forward(taps: jax.Array) -> tuple[jax.Array, None]:
+    return _shift_and_sum(taps), None
+
+
+def _shift_and_sum_transposed(_: None, slope: jax.Array) -> tuple[jax.Array]:
+    across = jnp.stack([_moved(slope, 2, 1 - dx) for dx in range(3)], 3)
+    return (jnp.stack([_moved(across, 1, 1 - dy) for dy in range(3)], 4),)
+
+
+_shift_and_sum.defvjp(_shift_and_sum_forward, _shift_and_sum_transposed)
+
+
+@functools.lru_cache(maxsize=64)
+def _interpolation_weights(size: int) -> np.ndarray:
+    """[2, 3, 3, size]: what x[i] adds to out[2 (i - offset) + parity] for parity, tap, offset + 1.
+
+    Up-sampling one axis with clamped edges, then shifting by tap - 1 with zeros from outside.
+    """
     up = np.zeros((2 * size, size), np.float32)
     for i in range(size):
-        for offset, weight in ((-1, 0.25), (0, 0.75)):
-            up[2 * i, np.clip(i + offset, 0, size - 1)] += weight
-            up[2 * i + 1, np.clip(i - offset, 0, size - 1)] += weight
-    shifted = np.zeros((3, 2 * size, size), np.float32)
-    shifted[0, 1:] = up[:-1]
-    shifted[1] = up
-    shifted[2, :-1] = up[1:]
-    return shifted
+        for neighbour, weight in ((-1, 0.25), (0, 0.75)):
+            up[2 * i, np.clip(i + neighbour, 0, size - 1)] += weight
+            up[2 * i + 1, np.clip(i - neighbour, 0, size - 1)] += weight
+    weights = np.zeros((2, 3, 3, size), np.float32)
+    for parity, tap, offset, i in np.ndindex(2, 3, 3, size):
+        output, row = i - (offset - 1), 2 * (i - (offset - 1)) + parity + tap - 1
+        if 0 <= output < size and 0 <= row < 2 * size:
+            weights[parity, tap, offset, i] = up[row, i]
+    return weights
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _interpolate(taps: jax.Array, axis: int) -> jax.Array:
+    """[..., n, 3, ...] -> [..., n, 2, ...] with n at ``axis``: sum_t shift_t(up(tap t)).
+
+    The new axis holds even and odd places of the doubled axis, so a reshape merges them.
+    """
+    weights = _interpolation_weights(taps.shape[axis])
+    sources = [jax.lax.index_in_dim(taps, t, axis + 1, keepdims=False) for t in range(3)]
+
+    def place(parity: int) -> jax.Array:
+        return _total(
+            _moved(_total(_weighted(sources, weights[parity, :, offset], axis)), axis, offset - 1)
+            for offset in range(3)
+            if weights[parity, :, offset].any()
+        )
+
+    return jnp.stack([place(0), place(1)], axis + 1)
+
+
+def _interpolate_forward(taps: jax.Array, axis: int) -> tuple[jax.Array, None]:
+    return _interpolate(taps, axis), None
+
+
+def _interpolate_transposed(axis: int, _: None, slope: jax.Array) -> tuple[jax.Array]:
+    weights = _interpolation_weights(slope.shape[axis])
+    places = [jax.lax.index_in_dim(slope, p, axis + 1, keepdims=False) for p in range(2)]
+    moved = [_moved(place, axis, 1 - offset) for place in places for offset in range(3)]
+    gathered = [_total(_weighted(moved, weights[:, tap].reshape(6, -1), axis)) for tap in range(3)]
+    return (jnp.stack(gathered, axis + 1),)
+
+
+def _weighted(arrays: list[jax.Array], weights: np.ndarray, axis: int) -> list[jax.Array]:
+    """Each array times its weights [n] along ``axis``; those with no weight at all are left out."""
+
+    def along(row: np.ndarray, like: jax.Array) -> jax.Array:
+        shape = [len(row) if i == axis else 1 for i in range(like.ndim)]
+        return jnp.asarray(row.reshape(shape), like.dtype)
+
+    return [a * along(row, a) for a, row in zip(arrays, weights, strict=True) if row.any()]
+
+
+_interpolate.defvjp(_interpolate_forward, _interpolate_transposed)
 
 
 def upsample_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -130,24 +214,27 @@ def grid_sample(image: jax.Array, grid: jax.Array) -> jax.Array:
       [B, H', W', C].
     """
     batch, height, width, channels = image.shape
-    out_shape = grid.shape[1:3]
-    x = ((grid[..., 0] + 1.0) * width - 1.0) / 2.0
-    y = ((grid[..., 1] + 1.0) * height - 1.0) / 2.0
-    x, y = x.reshape(batch, -1), y.reshape(batch, -1)
-    left, top = jnp.floor(x), jnp.floor(y)
-    # One ring of zeros stands for everything outside: corners beyond it are clamped onto it.
+    x = (((grid[..., 0] + 1.0) * width - 1.0) / 2.0).reshape(batch, -1)
+    y = (((grid[..., 1] + 1.0) * height - 1.0) / 2.0).reshape(batch, -1)
+    # One ring of zeros stands for everything outside; corners beyond it weigh nothing.
     padded = jnp.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    flat = padded.reshape(batch, (height + 2) * (width + 2), channels)
-    result = jnp.zeros((batch, x.shape[1], channels), image.dtype)
-    for dy in (0.0, 1.0):
-        for dx in (0.0, 1.0):
-            column, row = left + dx, top + dy
-            weight = (1.0 - jnp.abs(x - column)) * (1.0 - jnp.abs(y - row))
-            column = jnp.clip(column + 1.0, 0.0, width + 1.0).astype(jnp.int32)
-            row = jnp.clip(row + 1.0, 0.0, height + 1.0).astype(jnp.int32)
-            corner = jnp.take_along_axis(flat, (row * (width + 2) + column)[..., None], axis=1)
-            result += weight[..., None].astype(image.dtype) * corner
-    return result.reshape(batch, *out_shape, channels)
+    left = jnp.clip(jnp.floor(x), -1.0, width - 1.0)
+    top = jnp.clip(jnp.floor(y), -1.0, height - 1.0)
+    # Clipped all the same: what is not a number lands anywhere as an index.
+    # One flat axis for the batch too: batched gathers are slower, and so are their gradients.
+    stride = width + 2
+    first = jnp.arange(batch, dtype=jnp.int32)[:, None] * ((height + 2) * stride)
+    corner = first + ((top + 1.0) * stride + left + 1.0).astype(jnp.int32)
+    pixels = padded.reshape(-1, channels)
+
+    def contribution(dy: int, dx: int) -> jax.Array:
+        weight = jnp.maximum(1.0 - jnp.abs(x - left - dx), 0.0)
+        weight *= jnp.maximum(1.0 - jnp.abs(y - top - dy), 0.0)
+        value = pixels.at[corner + (dy * stride + dx)].get(mode="clip")
+        return weight[..., None].astype(image.dtype) * value
+
+    result = _total(contribution(dy, dx) for dy in (0, 1) for dx in (0, 1))
+    return result.reshape(batch, *grid.shape[1:3], channels)
 
 
 def total_variation(image: jax.Array) -> jax.Array:
