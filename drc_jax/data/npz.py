@@ -1,4 +1,4 @@
-"""Data from a NumPy archive with the array ``images`` and, if there are, ``masks`` and ``names``."""
+"""Data from a NumPy archive: the array ``images`` and, optionally, ``masks`` and ``names``."""
 
 import hashlib
 import os
@@ -42,7 +42,8 @@ def load(source: str | os.PathLike[str]) -> Arrays:
     if not path.is_file():
         raise UserError(f"there is no file {path}; --source must name an .npz file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, for NumPy leaves a damaged file open.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in ("images", "masks", "names") if key in archive}
     except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
         raise UserError(f"{path} is not a readable .npz archive of plain arrays") from None

@@ -1,0 +1,223 @@
+"""The packed format: exact round trips, damage told, and nothing half written."""
+
+import hashlib
+import json
+import pathlib
+import pickle
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from drc_jax.data.packed import Record, open_split, splits, write_split
+from drc_jax.errors import UserError
+
+SIZE = 4
+
+
+def make_records(count=5, seed=0, has_masks=True):
+    rng = np.random.default_rng(seed)
+    return [
+        Record(
+            rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8),
+            rng.random((SIZE, SIZE)) < 0.5 if has_masks else None,
+            f"näme {i}",
+        )
+        for i in range(count)
+    ]
+
+
+def write(root, records, has_masks=True, **options):
+    return write_split(
+        root, "train", records, image_size=SIZE, has_masks=has_masks, source={"a": 1}, **options
+    )
+
+
+def visible_and_hidden(root):
+    return sorted(p.name for p in pathlib.Path(root).iterdir())
+
+
+def test_round_trip(tmp_path):
+    records = make_records()
+    info = write(tmp_path / "new" / "set", iter(records))
+    split = open_split(tmp_path / "new" / "set", "train")
+    assert split.info == info
+    assert (info.count, info.image_size, info.has_masks) == (5, SIZE, True)
+    assert info.source == {"a": 1}
+    assert split.names == [r.name for r in records]
+    np.testing.assert_array_equal(split.images, np.stack([r.image for r in records]))
+    np.testing.assert_array_equal(split.require_masks(), np.stack([r.mask for r in records]))
+    assert split.images.dtype == split.require_masks().dtype == np.uint8
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(record.image.tobytes() + record.mask.astype(np.uint8).tobytes())
+    assert info.fingerprint == digest.hexdigest()
+    assert splits(tmp_path / "new" / "set") == ["train"]
+    assert splits(tmp_path / "nowhere") == []
+
+
+def test_examples_are_copies_and_pickling_reopens(tmp_path):
+    records = make_records(200)
+    write(tmp_path, records)
+    split = open_split(tmp_path, "train")
+    example = split[3]
+    assert type(example["image"]) is np.ndarray and example["image"].flags.writeable
+    np.testing.assert_array_equal(example["image"], records[3].image)
+    np.testing.assert_array_equal(example["mask"], records[3].mask)
+    assert example["index"] == 3 and example["index"].dtype == np.int32
+    pickled = pickle.dumps(split)
+    assert len(pickled) < split.images.nbytes / 10
+    np.testing.assert_array_equal(pickle.loads(pickled).images, split.images)
+    for index in (-1, 200):
+        with pytest.raises(IndexError, match=f"index {index} is outside the 200 images"):
+            split[index]
+
+
+def test_data_without_masks(tmp_path):
+    write(tmp_path, make_records(has_masks=False), has_masks=False)
+    split = open_split(tmp_path, "train")
+    assert split.masks is None and "mask" not in split[0]
+    assert not (tmp_path / "train" / "masks.u8").exists()
+    with pytest.raises(UserError, match="has no masks"):
+        split.require_masks()
+
+
+def change_info(folder, **changes):
+    path = folder / "info.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+DAMAGE = {
+    "no images": (lambda f: (f / "images.u8").unlink(), r"images\.u8 is missing"),
+    "no masks": (lambda f: (f / "masks.u8").unlink(), r"masks\.u8 is missing"),
+    "no info": (lambda f: (f / "info.json").unlink(), r"info\.json is missing"),
+    "no names": (lambda f: (f / "names.json").unlink(), r"names\.json is missing"),
+    "cut images": (
+        lambda f: (f / "images.u8").write_bytes((f / "images.u8").read_bytes()[:-1]),
+        r"images\.u8 has 239 bytes instead of 240",
+    ),
+    "long masks": (
+        lambda f: (f / "masks.u8").write_bytes(bytes(81)),
+        r"masks\.u8 has 81 bytes instead of 80",
+    ),
+    "broken info": (lambda f: (f / "info.json").write_text("{"), "not valid JSON"),
+    "info a list": (lambda f: (f / "info.json").write_text("[]"), "format version None"),
+    "cut names": (lambda f: (f / "names.json").write_text('["a"]'), "must list 5 names"),
+    "version": (lambda f: change_info(f, format_version=99), "format version 99"),
+    "count": (lambda f: change_info(f, count="5"), "no valid 'count'"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_told(tmp_path, damage):
+    write(tmp_path, make_records())
+    harm, message = DAMAGE[damage]
+    harm(tmp_path / "train")
+    with pytest.raises(UserError, match=message) as error:
+        open_split(tmp_path, "train")
+    assert "experiments.prepare" in str(error.value)
+
+
+def test_absent_data_are_told(tmp_path):
+    with pytest.raises(UserError, match=r"no packed data set at .*experiments\.prepare"):
+        open_split(tmp_path / "nowhere", "train")
+    write(tmp_path, make_records())
+    with pytest.raises(UserError, match="no split 'test', only train"):
+        open_split(tmp_path, "test")
+    with pytest.raises(UserError, match="a split is named"):
+        open_split(tmp_path, "../train")
+
+
+def failing(records):
+    yield from records
+    raise RuntimeError("disk on fire")
+
+
+def test_a_failure_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError, match="disk on fire"):
+        write(tmp_path, failing(make_records()))
+    assert visible_and_hidden(tmp_path) == []
+
+
+def test_overwriting_is_asked_for_and_all_or_nothing(tmp_path):
+    old, new = make_records(seed=1), make_records(3, seed=2)
+    write(tmp_path, old)
+    with pytest.raises(UserError, match="already exists"):
+        write(tmp_path, new)
+    with pytest.raises(RuntimeError, match="disk on fire"):
+        write(tmp_path, failing(new), overwrite=True)
+    np.testing.assert_array_equal(open_split(tmp_path, "train").images, [r.image for r in old])
+    write(tmp_path, new, overwrite=True)
+    np.testing.assert_array_equal(open_split(tmp_path, "train").images, [r.image for r in new])
+    assert visible_and_hidden(tmp_path) == ["train"]
+
+
+def test_a_kill_leaves_nothing_that_looks_finished(tmp_path):
+    script = (
+        "import os, signal, numpy as np\n"
+        "from drc_jax.data.packed import Record, write_split\n"
+        "def records():\n"
+        "    yield Record(np.zeros((4, 4, 3), np.uint8), None, 'a')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"write_split({str(tmp_path)!r}, 'train', records(), image_size=4, has_masks=False, "
+        "source={})\n"
+    )
+    root = pathlib.Path(__file__).resolve().parents[2]
+    process = subprocess.run([sys.executable, "-c", script], cwd=root)
+    assert process.returncode == -signal.SIGKILL
+    assert splits(tmp_path) == []
+    assert visible_and_hidden(tmp_path) == [".train.partial"]
+    with pytest.raises(UserError, match="no packed data set"):
+        open_split(tmp_path, "train")
+    write(tmp_path, make_records())
+    assert visible_and_hidden(tmp_path) == ["train"]
+
+
+def test_a_kill_between_the_renames_keeps_the_old_data(tmp_path):
+    old = make_records()
+    write(tmp_path, old)
+    (tmp_path / "train").rename(tmp_path / ".train.previous")
+    with pytest.raises(UserError, match="already exists"):
+        write(tmp_path, make_records(seed=1))
+    np.testing.assert_array_equal(open_split(tmp_path, "train").images, [r.image for r in old])
+
+
+def test_one_writer_at_a_time(tmp_path):
+    def records():
+        with pytest.raises(UserError, match="another process is writing"):
+            write(tmp_path, make_records())
+        yield from make_records()
+
+    write(tmp_path, records())
+    assert len(open_split(tmp_path, "train")) == 5
+
+
+IMAGE, MASK = np.zeros((SIZE, SIZE, 3), np.uint8), np.zeros((SIZE, SIZE), np.uint8)
+BAD = {
+    "float image": (Record(IMAGE.astype(np.float32), MASK, "x"), "image 'x' must be uint8"),
+    "small image": (Record(IMAGE[1:], MASK, "x"), r"got uint8 \[3, 4, 3\]"),
+    "no mask": (Record(IMAGE, None, "x"), "has no mask"),
+    "float mask": (Record(IMAGE, MASK.astype(np.float32), "x"), "mask of 'x' must be uint8"),
+    "small mask": (Record(IMAGE, MASK[1:], "x"), r"got uint8 \[3, 4\]"),
+    "grey mask": (Record(IMAGE, MASK + np.uint8(255), "x"), "0 and 1 only, got 255"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_records_that_do_not_fit(tmp_path, bad):
+    record, message = BAD[bad]
+    with pytest.raises(UserError, match=message):
+        write(tmp_path, [*make_records(), record])
+    assert visible_and_hidden(tmp_path) == []
+
+
+def test_other_refusals(tmp_path):
+    with pytest.raises(UserError, match="at least one image"):
+        write(tmp_path, [])
+    with pytest.raises(UserError, match="has a mask, but its split has no"):
+        write(tmp_path, make_records(), has_masks=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write a data set at"):
+        write(tmp_path / "file", make_records())

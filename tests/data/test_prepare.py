@@ -1,0 +1,222 @@
+"""Preparation by name: archives, resuming, what is refused, and the program."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from drc_jax.data import scenes
+from drc_jax.data.images import resize_image, resize_mask
+from drc_jax.data.packed import open_split, splits
+from drc_jax.data.prepare import prepare, prepare_synthetic
+from drc_jax.errors import UserError
+
+COUNT, SIZE = 20, 8
+SMALL = dict(size=8, num_train=3, num_test=2)
+
+
+def arrays(count=COUNT):
+    rng = np.random.default_rng(0)
+    return {
+        "images": rng.integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8),
+        "masks": rng.integers(0, 2, (count, SIZE, SIZE), dtype=np.uint8),
+        "names": np.array([f"photo {i}" for i in range(count)]),
+    }
+
+
+@pytest.fixture
+def archive(tmp_path):
+    np.savez(tmp_path / "photos.npz", **arrays())
+    return str(tmp_path / "photos.npz")
+
+
+def test_an_archive_is_divided_without_loss(tmp_path, archive):
+    prepare("npz", tmp_path / "a", source=archive, test_fraction=0.3)
+    train, test = open_split(tmp_path / "a", "train"), open_split(tmp_path / "a", "test")
+    assert (len(train), len(test)) == (14, 6)
+    assert sorted(train.names + test.names) == sorted(arrays()["names"])
+    for split in (train, test):
+        for i, name in enumerate(split.names):
+            place = int(name.split()[1])
+            np.testing.assert_array_equal(split.images[i], arrays()["images"][place])
+            np.testing.assert_array_equal(split.require_masks()[i], arrays()["masks"][place])
+    prepare("npz", tmp_path / "b", source=archive, test_fraction=0.3)
+    assert open_split(tmp_path / "b", "test").info == test.info
+    prepare("npz", tmp_path / "c", source=archive, test_fraction=0.3, seed=1)
+    assert open_split(tmp_path / "c", "test").names != test.names
+
+
+@pytest.mark.parametrize(
+    "fraction, expected",
+    [(0.0, {"train": 20}), (1.0, {"test": 20}), (0.01, {"train": 19, "test": 1})],
+)
+def test_extreme_fractions(tmp_path, archive, fraction, expected):
+    prepare("npz", tmp_path / "a", source=archive, test_fraction=fraction)
+    root = tmp_path / "a"
+    assert {split: len(open_split(root, split)) for split in splits(root)} == expected
+
+
+def test_masks_and_names_are_optional(tmp_path):
+    np.savez(tmp_path / "bare.npz", images=arrays()["images"])
+    prepare("npz", tmp_path / "a", source=str(tmp_path / "bare.npz"))
+    split = open_split(tmp_path / "a", "train")
+    assert split.masks is None and split.names[0].startswith("bare/")
+
+
+def test_resizing():
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:6, 2:8] = 1
+    np.testing.assert_array_equal(resize_mask(mask, 4), mask[::2, ::2])
+    checks = (np.indices((64, 64)).sum(axis=0) % 2).astype(np.uint8)
+    grey = resize_image(np.repeat(255 * checks[..., None], 3, axis=2), 16)
+    assert np.abs(grey.astype(int) - 128).max() <= 12  # antialiased: not black, not white
+    # Dithering would turn a slope of shares into noise; a threshold cuts it in one place.
+    ramp = np.tile(np.arange(64) % 4 < np.arange(64) // 13, (64, 1))
+    small = resize_mask(ramp, 16)
+    assert (small == small[0]).all() and (np.diff(small[0].astype(int)) >= 0).all()
+    image = arrays()["images"][0]
+    np.testing.assert_array_equal(resize_image(image, SIZE), image)
+
+
+def test_archives_are_resized(tmp_path, archive):
+    prepare("npz", tmp_path / "a", source=archive, size=4)
+    split = open_split(tmp_path / "a", "train")
+    assert split.images.shape == (18, 4, 4, 3)
+    assert split.require_masks().shape == (18, 4, 4)
+
+
+GOOD = arrays(2)
+BAD = {
+    "no images": ({"masks": GOOD["masks"]}, "no array 'images'"),
+    "float images": ({"images": GOOD["images"] / 255}, "must be uint8"),
+    "grey images": ({"images": GOOD["images"][..., 0]}, r"got uint8 \[2, 8, 8\]"),
+    "oblong images": ({"images": GOOD["images"][:, 1:]}, r"got uint8 \[2, 7, 8, 3\]"),
+    "none": ({"images": GOOD["images"][:0]}, "at least one image"),
+    "grey masks": ({**GOOD, "masks": 255 * GOOD["masks"]}, "0 and 1 only, got 255"),
+    "other masks": ({**GOOD, "masks": GOOD["masks"][:1]}, r"must be uint8 or bool \[2, 8, 8\]"),
+    "few names": ({**GOOD, "names": np.array(["a"])}, "one name per image: 2, got 1"),
+    "pickled": ({**GOOD, "names": np.array(["a", None])}, "not a readable .npz"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_wrong_archives_are_told(tmp_path, bad):
+    contents, message = BAD[bad]
+    np.savez(tmp_path / "bad.npz", **contents)
+    with pytest.raises(UserError, match=message):
+        prepare("npz", tmp_path / "a", source=str(tmp_path / "bad.npz"))
+
+
+def test_wrong_files_are_told(tmp_path, archive):
+    (tmp_path / "text.npz").write_text("hello")
+    (tmp_path / "empty.npz").write_text("")
+    (tmp_path / "cut.npz").write_bytes(pathlib.Path(archive).read_bytes()[:1000])
+    np.save(tmp_path / "array.npy", arrays()["images"])
+    for name in ("text.npz", "empty.npz", "cut.npz", "array.npy"):
+        with pytest.raises(UserError, match=f"{name} is not a readable"):
+            prepare("npz", tmp_path / "a", source=str(tmp_path / name))
+    with pytest.raises(UserError, match="there is no file"):
+        prepare("npz", tmp_path / "a", source=str(tmp_path / "nothing.npz"))
+    with pytest.raises(UserError, match="test_fraction must be from 0 to 1, got 2"):
+        prepare("npz", tmp_path / "a", source=archive, test_fraction=2)
+
+
+def test_photographs(tmp_path, shared):
+    source = shared / "data" / "dogs25.npz"
+    prepare("npz", tmp_path, source=str(source), size=32)
+    assert len(open_split(tmp_path, "train")) == 23
+    split = open_split(tmp_path, "test")
+    with np.load(source) as original:
+        place = original["names"].tolist().index(split.names[0])
+        mean = original["masks"][place].mean()
+        pooled = original["images"][place].reshape(32, 4, 32, 4, 3).mean(axis=(1, 3))
+    assert abs(split.require_masks()[0].mean() - mean) < 0.02
+    assert np.abs(split.images[0] - pooled).mean() < 6
+
+
+def test_generated_data_are_made_once(tmp_path, monkeypatch):
+    prepare_synthetic("scenes", tmp_path, **SMALL)
+    before = {split: (tmp_path / split).stat() for split in ("train", "test")}
+    monkeypatch.setattr(scenes, "generate", None)
+    prepare_synthetic("scenes", tmp_path, **SMALL)
+    assert {split: (tmp_path / split).stat() for split in ("train", "test")} == before
+    split = open_split(tmp_path, "train")
+    assert len(split) == 3 and split.info.source["dataset"] == "scenes"
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"seed": 1}, "made with seed 0 instead of 1"),
+        ({"size": 16}, "made with image_size 8 instead of 16"),
+        ({"num_test": 3}, "test was made with count 2 instead of 3"),
+        ({"dataset": "tm_dsprites"}, "made with dataset 'scenes' instead of 'tm_dsprites'"),
+    ],
+)
+def test_other_settings_are_refused_and_can_replace(tmp_path, change, message):
+    settings = {"dataset": "scenes", **SMALL}
+    prepare_synthetic(output=tmp_path, **settings)
+    info = open_split(tmp_path, "train").info
+    with pytest.raises(UserError, match=message):
+        prepare_synthetic(output=tmp_path, **{**settings, **change})
+    assert open_split(tmp_path, "train").info == info
+    prepare_synthetic(output=tmp_path, **{**settings, **change}, overwrite=True)
+    prepare_synthetic(output=tmp_path, **{**settings, **change})
+
+
+def test_a_preparation_that_broke_off_goes_on(tmp_path, monkeypatch):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    prepare_synthetic("scenes", whole, **SMALL)
+    draw = scenes.synthetic.example_rng
+
+    def interrupted(seed, split, index):
+        if (split, index) == ("test", 1):
+            raise KeyboardInterrupt
+        return draw(seed, split, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scenes.synthetic, "example_rng", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_synthetic("scenes", broken, **SMALL)
+    assert splits(broken) == ["train"]
+    prepare_synthetic("scenes", broken, **SMALL)
+    for split in ("train", "test"):
+        assert open_split(broken, split).info == open_split(whole, split).info
+
+
+def test_unfitting_requests_are_told(tmp_path, archive):
+    with pytest.raises(UserError, match="unknown dataset 'birdz'; use one of tm_dsprites"):
+        prepare("birdz", tmp_path)
+    with pytest.raises(UserError, match="scenes takes no source; its options are size"):
+        prepare("scenes", tmp_path, source=archive)
+    with pytest.raises(UserError, match="npz needs the option source"):
+        prepare("npz", tmp_path)
+    with pytest.raises(UserError, match="'birds' cannot be generated"):
+        prepare_synthetic("birds", tmp_path)
+    prepare("npz", tmp_path / "a", source=archive)
+    with pytest.raises(UserError, match="also holds the split 'test'"):
+        prepare("npz", tmp_path / "a", source=archive, test_fraction=0.0, overwrite=True)
+
+
+def run_program(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.prepare", *arguments],
+        cwd=pathlib.Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_program(tmp_path):
+    output = f"--output={tmp_path}"
+    done = run_program("--dataset=scenes", output, "--size=8", "--num_train=3", "--num_test=2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"{tmp_path}/test: 2 images, 8x8, with masks",
+        f"{tmp_path}/train: 3 images, 8x8, with masks",
+    ]
+    refused = run_program("--dataset=scenes", output, "--size=16", "--num_train=3", "--num_test=2")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: ") and len(refused.stderr.splitlines()) == 1
