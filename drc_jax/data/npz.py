@@ -11,7 +11,7 @@ import numpy as np
 
 from drc_jax.data.images import resize_image, resize_mask
 from drc_jax.data.packed import Record
-from drc_jax.data.writing import Part, write_dataset
+from drc_jax.data.writing import Part, check_division, divide, write_dataset
 from drc_jax.errors import UserError
 
 
@@ -96,27 +96,17 @@ def prepare(
     Raises:
       UserError: if the archive, an argument or what lies at ``output`` is not as required.
     """
-    if not 0 <= test_fraction <= 1:
-        raise UserError(f"test_fraction must be from 0 to 1, got {test_fraction}")
-    if seed < 0:
-        raise UserError(f"seed must be at least 0, got {seed}")
+    check_division(test_fraction, seed)
     if size is not None and size < 1:
         raise UserError(f"size must be at least 1, got {size}")
     arrays = load(source)
     count = len(arrays.images)
     image_size = size or arrays.images.shape[1]
-    num_test = round(test_fraction * count)
-    if 0 < test_fraction < 1:
-        num_test = max(1, min(num_test, count - 1))
-    order = np.random.default_rng(seed).permutation(count)
-    # In the file's order: the division is random, what a split looks like need not be.
-    chosen = {"train": np.sort(order[num_test:]), "test": np.sort(order[:num_test])}
     write_dataset(
         output,
         {
             split: Part(_records(arrays, indices, image_size), len(indices))
-            for split, indices in chosen.items()
-            if len(indices)
+            for split, indices in divide(count, test_fraction, seed).items()
         },
         image_size=image_size,
         has_masks=arrays.masks is not None,

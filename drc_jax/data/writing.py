@@ -1,10 +1,11 @@
-"""Writing a data set of several splits: what is there already, progress, and resuming."""
+"""Writing a data set of several splits: dividing it, what is there already, and resuming."""
 
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import tqdm
 
 from drc_jax.data.packed import Record, open_split, splits, write_split
@@ -21,6 +22,39 @@ class Part(NamedTuple):
 
     records: Iterable[Record]
     num_images: int | None
+
+
+def check_division(test_fraction: float, seed: int) -> None:
+    """Raises UserError unless `divide` can use the arguments."""
+    if not 0 <= test_fraction <= 1:
+        raise UserError(f"test_fraction must be from 0 to 1, got {test_fraction}")
+    if seed < 0:
+        raise UserError(f"seed must be at least 0, got {seed}")
+
+
+def divide(count: int, test_fraction: float, seed: int) -> dict[str, np.ndarray]:
+    """Divides the examples 0 .. count - 1 at random into ``train`` and ``test``.
+
+    Args:
+      count: number of examples, at least 1.
+      test_fraction: share of ``test``, 0 to 1; at 0 or 1 there is one split only, in between
+        each has an example as long as there are two.
+      seed: seed of the division, at least 0.
+
+    Returns:
+      The splits that are not empty, each int64 [n], ascending: the division is random, the order
+      within a split need not be.
+
+    Raises:
+      UserError: if ``test_fraction`` or ``seed`` is out of range.
+    """
+    check_division(test_fraction, seed)
+    num_test = round(test_fraction * count)
+    if 0 < test_fraction < 1:
+        num_test = min(max(1, num_test), count - 1)
+    order = np.random.default_rng(seed).permutation(count)
+    chosen = {"train": np.sort(order[num_test:]), "test": np.sort(order[:num_test])}
+    return {split: indices for split, indices in chosen.items() if len(indices)}
 
 
 def write_dataset(
