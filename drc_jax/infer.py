@@ -4,6 +4,7 @@ import functools
 
 import chex
 import jax
+import jax.numpy as jnp
 
 from drc_jax import langevin, model
 from drc_jax.config import ModelConfig
@@ -14,7 +15,7 @@ def infer(
     config: ModelConfig,
     params: Params,
     key: chex.PRNGKey,
-    images: jax.Array,
+    images: jax.typing.ArrayLike,
     *,
     num_steps: int,
     step_size: float = 0.1,
@@ -41,14 +42,14 @@ def infer_latents(
     config: ModelConfig,
     params: Params,
     key: chex.PRNGKey,
-    images: jax.Array,
+    images: jax.typing.ArrayLike,
     *,
     num_steps: int,
     step_size: float = 0.1,
 ) -> jax.Array:
     """The latents [B, D] behind ``infer``; see there for the arguments."""
     start_key, chain_key = jax.random.split(key)
-    images = model.to_unit_range(images)
+    images = model.to_unit_range(jnp.asarray(images))
     return langevin.sample(
         chain_key,
         lambda z: model.posterior_energy(config, params, z, images),

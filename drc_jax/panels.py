@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from drc_jax.errors import UserError
+
 _CELL = 112  # Side in pixels to which small images are enlarged, as nearly as a whole factor can.
 _GAP = 4
 _FONT_SIZE = 18
@@ -201,6 +203,22 @@ def save_png(path: str | os.PathLike[str], picture: np.ndarray) -> None:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="PNG")
     write_atomically(path, buffer.getvalue())
+
+
+def check_png_path(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Checks where a picture shall go, before the work that makes it, and makes its folder.
+
+    Raises:
+      UserError: if the name does not end in .png or the folder cannot be made.
+    """
+    path = pathlib.Path(path)
+    if path.suffix.lower() != ".png":
+        raise UserError(f"the picture {path} must be named *.png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder of {path}: {error.strerror}") from None
+    return path
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from drc_jax import langevin, losses, model
-from drc_jax.config import OptimizerConfig, TrainConfig
+from drc_jax.config import ModelConfig, OptimizerConfig, SamplerConfig, TrainConfig
 from drc_jax.errors import UserError
 from drc_jax.model import Params
 
@@ -121,7 +121,10 @@ def train_step(
         would clamp or drop them silently. Device arrays are checked for shape only.
     """
     _check_batch(config, state, batch)
-    return _train_step(config, state, {name: batch[name] for name in ("image", "index", "flip")})
+    used = {name: batch[name] for name in ("image", "index", "flip")}
+    return unchecked_train_step(
+        config.model, config.sampler, config.optimizer, state, used, config.seed
+    )
 
 
 def _check_batch(config: TrainConfig, state: TrainState, batch: dict[str, Any]) -> None:
@@ -147,28 +150,33 @@ def _check_batch(config: TrainConfig, state: TrainState, batch: dict[str, Any]) 
         raise UserError("batch['index'] must not repeat an image: two chains would be one")
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _train_step(
-    config: TrainConfig, state: TrainState, batch: dict[str, jax.Array]
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+def unchecked_train_step(
+    config: ModelConfig,
+    sampler: SamplerConfig,
+    optimizer: OptimizerConfig,
+    state: TrainState,
+    batch: dict[str, jax.Array],
+    seed: int | jax.Array,
 ) -> tuple[TrainState, Metrics]:
+    """``train_step`` behind its checks, compiled for just those configs that it depends on."""
     image = model.to_unit_range(batch["image"])
     rows, sides = batch["index"].astype(jnp.int32), batch["flip"].astype(jnp.int32)
-    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
     posterior_key, prior_key = jax.random.split(key)
-    sampler = config.sampler
 
     start_posterior = state.posterior_chains[rows, sides]
     start_prior = state.prior_chains[rows, sides]
     z_posterior = langevin.sample(
         posterior_key,
-        lambda z: model.posterior_energy(config.model, state.params, z, image),
+        lambda z: model.posterior_energy(config, state.params, z, image),
         start_posterior,
         num_steps=sampler.posterior_steps,
         step_size=sampler.posterior_step_size,
     )
     z_prior = langevin.sample(
         prior_key,
-        lambda z: model.prior_energy(config.model, state.params, z),
+        lambda z: model.prior_energy(config, state.params, z),
         start_prior,
         num_steps=sampler.prior_steps,
         step_size=sampler.prior_step_size,
@@ -176,14 +184,14 @@ def _train_step(
 
     trained, trained_ebm = _split_params(state.params)
     (generator_loss, generator_aux), generator_grad = jax.value_and_grad(
-        lambda p: losses.generator_loss(config.model, p | trained_ebm, z_posterior, image),
+        lambda p: losses.generator_loss(config, p | trained_ebm, z_posterior, image),
         has_aux=True,
     )(trained)
     (ebm_loss, ebm_aux), ebm_grad = jax.value_and_grad(
-        lambda p: losses.ebm_loss(config.model, p, z_posterior, z_prior), has_aux=True
+        lambda p: losses.ebm_loss(config, p, z_posterior, z_prior), has_aux=True
     )(trained_ebm)
 
-    generator_optimizer, ebm_optimizer = _optimizers(config.optimizer)
+    generator_optimizer, ebm_optimizer = _optimizers(optimizer)
     # Optax raises floats to integer powers, which callers with strict promotion could not run.
     with jax.numpy_dtype_promotion("standard"):
         updates, generator_opt_state = generator_optimizer.update(
@@ -217,13 +225,13 @@ def _train_step(
     ), metrics
 
 
-def _latent_metrics(config: TrainConfig, chain: str, start: chex.Array, end: chex.Array) -> Metrics:
+def _latent_metrics(config: ModelConfig, chain: str, start: chex.Array, end: chex.Array) -> Metrics:
     """Mean z^2 and root mean square displacement of every latent part of one kind of chain."""
     metrics = {}
     parts = zip(
         LATENT_PARTS,
-        model.split_latents(config.model, start),
-        model.split_latents(config.model, end),
+        model.split_latents(config, start),
+        model.split_latents(config, end),
         strict=True,
     )
     for name, before, after in parts:

@@ -48,21 +48,31 @@ def check_fits(config: TrainConfig, split: PackedSplit) -> None:
     Raises:
       UserError: naming the size or number that does not fit and what would.
     """
-    size, wanted = split.info.image_size, config.model.image_size
-    if size != wanted:
-        blocks = (size // 4).bit_length() - 1
-        other_model = (
-            f"give model.generator_channels {blocks + 1} entries and model.classifier_channels "
-            f"{blocks}, or "
-            if blocks > 0 and size == 4 * 2**blocks
-            else ""
-        )
-        raise UserError(
-            f"the images of {split.path} are {size}x{size}, the model's {wanted}x{wanted}; "
-            f"{other_model}prepare the data at {wanted} pixels and set data.path to them"
-        )
+    check_size(config, split)
     if config.batch_size > len(split):
         raise UserError(
             f"batch_size {config.batch_size} is more than the {len(split)} images of "
             f"{split.path}; use at most {len(split)}"
         )
+
+
+def check_size(config: TrainConfig, split: PackedSplit) -> None:
+    """Refuses images of another size than the model's.
+
+    Raises:
+      UserError: naming both sizes and what would fit.
+    """
+    size, wanted = split.info.image_size, config.model.image_size
+    if size == wanted:
+        return
+    blocks = (size // 4).bit_length() - 1
+    other_model = (
+        f"give model.generator_channels {blocks + 1} entries and model.classifier_channels "
+        f"{blocks}, or "
+        if blocks > 0 and size == 4 * 2**blocks
+        else ""
+    )
+    raise UserError(
+        f"the images of {split.path} are {size}x{size}, the model's {wanted}x{wanted}; "
+        f"{other_model}prepare the data at {wanted} pixels and set data.path to them"
+    )

@@ -1,0 +1,54 @@
+"""Pictures from a trained model's prior, with their foreground, background and mask.
+
+    python -m experiments.sample --workdir=runs/demo --output=samples.png
+
+Appendix G.3 of the paper: fresh chains on the prior energy alone, so no image is looked at, and
+none of the competition that separates regions takes place.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from absl import flags
+
+from drc_jax import panels
+from drc_jax.infer import sample_prior
+from drc_jax.trained import open_run
+from experiments import cli
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "PNG file to write.", required=True)
+_NUMBER = flags.DEFINE_integer("number", 10, "How many samples.", lower_bound=1, upper_bound=64)
+_STEPS = flags.DEFINE_integer(
+    "steps", 0, "Langevin steps from fresh chains; 0 takes the config's prior_steps.", lower_bound=0
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the chains.", lower_bound=0)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Samples and writes the picture."""
+    del argv
+    cli.cache_compiled_programs()
+    output = panels.check_png_path(_OUTPUT.value)
+    run = open_run(pathlib.Path(_WORKDIR.value))
+    sampler = run.config.sampler
+    samples = sample_prior(
+        run.config.model,
+        run.params,
+        jax.random.key(_SEED.value),
+        num_samples=_NUMBER.value,
+        num_steps=_STEPS.value or sampler.prior_steps,
+        step_size=sampler.prior_step_size,
+    )
+    images, pi = np.asarray(samples.images), np.asarray(samples.pi)
+    picture = panels.samples_grid(
+        np.asarray(samples.reconstruction), images[:, 0], images[:, -1], 1.0 - pi[:, -1]
+    )
+    panels.save_png(output, picture)
+    print(f"wrote {output}: {_NUMBER.value} samples of the prior after {run.step} iterations")
+
+
+if __name__ == "__main__":
+    cli.run(main)
