@@ -2,6 +2,7 @@
 
 python -m experiments.prepare --dataset=tm_dsprites --output=data/tm_dsprites_128
 python -m experiments.prepare --dataset=npz --source=photos.npz --output=data/photos
+python -m experiments.prepare --dataset=folder --source=PHOTOS --output=data/photos
 """
 
 import os
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from drc_jax.data.folder import CROPS
 from drc_jax.data.packed import open_split, splits
 from drc_jax.data.prepare import PREPARERS, prepare
 from experiments import cli
@@ -30,9 +32,21 @@ _OPTIONS = (
     flags.DEFINE_integer(
         "workers", None, "Processes that generate images (one per core).", lower_bound=1
     ),
-    flags.DEFINE_string("source", None, "The .npz file of dataset npz."),
+    flags.DEFINE_string("source", None, "npz: the .npz file; folder: the folder of photographs."),
     flags.DEFINE_float(
-        "test_fraction", None, "npz: share of the images to hold out for testing (0.1)."
+        "test_fraction", None, "npz, folder: share of the images to hold out for testing (0.1)."
+    ),
+    flags.DEFINE_string(
+        "masks", None, "folder: a folder that mirrors --source, with masks of the same names."
+    ),
+    flags.DEFINE_enum(
+        "crop", None, CROPS, "folder: how pictures become square (boxes if given, else centre)."
+    ),
+    flags.DEFINE_string(
+        "boxes", None, "folder: CSV file of name,xmin,ymin,xmax,ymax in pixels, upright."
+    ),
+    flags.DEFINE_float(
+        "max_damaged", None, "folder: share of pictures that may be unusable (0.1)."
     ),
     flags.DEFINE_bool("overwrite", None, "Replace the data that are in the output folder."),
 )

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from drc_jax.data import npz, scenes, tm_dsprites
+from drc_jax.data import folder, npz, scenes, tm_dsprites
 from drc_jax.data.writing import Part, write_dataset
 from drc_jax.errors import UserError
 
@@ -63,6 +63,7 @@ PREPARERS: dict[str, Callable[..., None]] = {
     "tm_dsprites": functools.partial(prepare_synthetic, "tm_dsprites"),
     "scenes": functools.partial(prepare_synthetic, "scenes"),
     "npz": npz.prepare,
+    "folder": folder.prepare,
 }
 
 

@@ -57,6 +57,47 @@ def divide(count: int, test_fraction: float, seed: int) -> dict[str, np.ndarray]
     return {split: indices for split, indices in chosen.items() if len(indices)}
 
 
+def check_existing(
+    root: str | os.PathLike[str],
+    counts: Mapping[str, int | None],
+    described: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    may_have_more: bool = False,
+) -> None:
+    """Refuses a folder whose splits were made from something else.
+
+    Args:
+      root: folder of the data set.
+      counts: the splits to be written by name, with their number of images where it is known.
+      described: ``image_size``, ``has_masks`` and the source of the splits to be written.
+      overwrite: only look for splits that are not among those to be written.
+      may_have_more: compare what is in ``described`` alone, because the source is not wholly known
+        yet.
+
+    Raises:
+      UserError: naming the split and what differs.
+    """
+    others = sorted(set(splits(root)) - set(counts))
+    if others:
+        raise UserError(
+            f"{root} also holds the split {others[0]!r}, which may be of other images; choose "
+            "another output folder"
+        )
+    for split in [] if overwrite else splits(root):
+        info = open_split(root, split).info
+        found = {"image_size": info.image_size, "has_masks": info.has_masks, **info.source}
+        wanted = dict(described)
+        if counts[split] is not None:
+            found["count"], wanted["count"] = info.count, counts[split]
+        for key in wanted if may_have_more else [*wanted, *found]:
+            if found.get(key) != wanted.get(key):
+                raise UserError(
+                    f"{pathlib.Path(root) / split} was made with {key} {found.get(key)!r} instead "
+                    f"of {wanted.get(key)!r}; choose another output folder or delete this one"
+                )
+
+
 def write_dataset(
     root: str | os.PathLike[str],
     parts: Mapping[str, Part],
@@ -82,25 +123,10 @@ def write_dataset(
     Raises:
       UserError: if ``root`` holds other data; nothing has been written then.
     """
-    others = sorted(set(splits(root)) - set(parts))
-    if others:
-        raise UserError(
-            f"{root} also holds the split {others[0]!r}, which may be of other images; choose "
-            "another output folder"
-        )
     existing = [] if overwrite else splits(root)
-    for split in existing:
-        info = open_split(root, split).info
-        found = {"image_size": info.image_size, "has_masks": info.has_masks, **info.source}
-        wanted = {"image_size": image_size, "has_masks": has_masks, **source}
-        if parts[split].num_images is not None:
-            found["count"], wanted["count"] = info.count, parts[split].num_images
-        for key in [*wanted, *found]:
-            if found.get(key) != wanted.get(key):
-                raise UserError(
-                    f"{pathlib.Path(root) / split} was made with {key} {found.get(key)!r} instead "
-                    f"of {wanted.get(key)!r}; choose another output folder or delete this one"
-                )
+    counts = {split: part.num_images for split, part in parts.items()}
+    described = {"image_size": image_size, "has_masks": has_masks, **source}
+    check_existing(root, counts, described, overwrite=overwrite)
     for split, part in parts.items():
         if split not in existing:
             # None: no bar where the output is not a terminal.
