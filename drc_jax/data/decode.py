@@ -24,6 +24,7 @@ EXTENSIONS = frozenset(
 )
 # Cameras reach 102 million. RGB of this many takes 360 MB, a converted copy as much again.
 MAX_PIXELS = 120_000_000
+_LIMIT = f"more than the {MAX_PIXELS // 10**6} million that are read; shrink it"
 # Behind transparent pixels, as behind the cut-outs of `panels`: no object vanishes on it.
 BACKDROP = (128, 128, 128)
 
@@ -112,7 +113,7 @@ def _decoded(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
             with Image.open(file, formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
-                    raise UnreadableError(_too_large(f"{width}x{height} pixels"))
+                    raise UnreadableError(f"declares {width}x{height} pixels, {_LIMIT}")
                 image.load()
                 yield _upright(image)
     except UnreadableError:
@@ -123,7 +124,7 @@ def _decoded(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
             raise UnreadableError(reason) from None
         raise NotAPictureError("is not a picture") from None
     except Image.DecompressionBombError:
-        raise UnreadableError(_too_large("far more pixels")) from None
+        raise UnreadableError(f"declares far too many pixels, {_LIMIT}") from None
     except MemoryError:
         raise UnreadableError("does not fit in memory") from None
     except Exception as error:  # on damaged bytes Pillow's parsers raise anything
@@ -139,10 +140,6 @@ def _open_regular(path: pathlib.Path) -> BinaryIO:
     if status.st_size == 0:
         raise UnreadableError("is empty (0 bytes)")
     return open(path, "rb")
-
-
-def _too_large(declared: str) -> str:
-    return f"declares {declared}; at most {MAX_PIXELS // 10**6} million are read, so shrink it"
 
 
 def _upright(image: Image.Image) -> Image.Image:
