@@ -36,7 +36,7 @@ def _noise_like(key: chex.PRNGKey, z: Any) -> Any:
 
 def _at_least_float32(leaf: chex.ArrayTree) -> jax.Array:
     leaf = jnp.asarray(leaf)
-    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+    return leaf.astype(jnp.float32) if jnp.finfo(leaf.dtype).bits < 32 else leaf
 
 
 # Jitted here, against the habit that callers jit, because a scan over a fresh closure would be
@@ -77,8 +77,8 @@ def sample(
     z = jax.tree.map(_at_least_float32, z)
 
     def total_energy(state: Any) -> tuple[jax.Array, jax.Array]:
-        energy = jnp.asarray(energy_fn(state))
-        return jnp.sum(energy, dtype=jnp.promote_types(energy.dtype, jnp.float32)), energy
+        energy = _at_least_float32(energy_fn(state))
+        return jnp.sum(energy), energy
 
     def step(state: Any, index: jax.Array) -> tuple[Any, Diagnostics | None]:
         gradient, energy = jax.grad(total_energy, has_aux=True)(state)

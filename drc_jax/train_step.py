@@ -174,6 +174,8 @@ def unchecked_train_step(
         num_steps=sampler.posterior_steps,
         step_size=sampler.posterior_step_size,
     )
+    # One after the other: XLA's CPU backend would run the two loops at once, each on one thread.
+    start_prior, z_posterior = jax.lax.optimization_barrier((start_prior, z_posterior))
     z_prior = langevin.sample(
         prior_key,
         lambda z: model.prior_energy(config, state.params, z),
