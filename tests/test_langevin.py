@@ -1,0 +1,138 @@
+"""The sampler on energies whose behaviour is known exactly."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from drc_jax import langevin
+
+KEY = jax.random.key(7)
+
+
+def gaussian_energy(z):
+    return 0.5 * jnp.sum(jnp.square(z), axis=-1)
+
+
+def test_stationary_variance_is_the_discrete_chains():
+    """At delta 0.4 it is 1 / (1 - 0.04) = 1.0417; the continuous process would have 1."""
+    delta, chains = 0.4, 400_000
+    # 100 steps shrink a start's trace by (1 - delta^2 / 2)^200 < 1e-7.
+    z = langevin.sample(
+        KEY, gaussian_energy, jnp.zeros((chains, 1)), num_steps=100, step_size=delta
+    )
+    standard_error = np.sqrt(2 / chains) * 1.0417
+    variance = float(jnp.mean(jnp.square(z)))
+    assert abs(variance - 1 / (1 - delta**2 / 4)) < 4 * standard_error
+    assert abs(variance - 1.0) > 10 * standard_error
+    assert abs(float(jnp.mean(z))) < 4 * np.sqrt(1.0417 / chains)
+
+
+def test_temperature_scales_the_variance():
+    z = langevin.sample(
+        KEY,
+        gaussian_energy,
+        jnp.zeros((100_000, 1)),
+        num_steps=100,
+        step_size=0.4,
+        temperature=0.25,
+    )
+    np.testing.assert_allclose(jnp.mean(jnp.square(z)), 0.25 * 1.0417, rtol=0.02)
+
+
+def test_zero_temperature_is_gradient_descent():
+    def energy(z):
+        return jnp.sum(jnp.square(jnp.square(z) - 1.0), axis=-1)
+
+    z = expected = jnp.array([[0.3, -2.0], [1.5, 0.1]])
+    for _ in range(25):
+        expected = expected - 0.1**2 / 2 * jax.grad(lambda v: jnp.sum(energy(v)))(expected)
+    z = langevin.sample(KEY, energy, z, num_steps=25, step_size=0.1, temperature=0.0)
+    np.testing.assert_allclose(z, expected, rtol=1e-6)
+
+
+def test_forty_steps_are_the_first_forty_of_sixty():
+    z = jnp.zeros((3, 4))
+    keys = dict(step_size=0.1, diagnostics=True)
+    short, short_trace = langevin.sample(KEY, gaussian_energy, z, num_steps=40, **keys)
+    _, long_trace = langevin.sample(KEY, gaussian_energy, z, num_steps=60, **keys)
+    np.testing.assert_array_equal(long_trace.energy[:40], short_trace.energy)
+    # The energy before step 41 is that of the state after step 40.
+    np.testing.assert_allclose(long_trace.energy[40], gaussian_energy(short), rtol=1e-6)
+
+
+def test_pytrees_and_scalar_energies():
+    z = {"a": jnp.ones((5, 2)), "b": [jnp.zeros((5,)), jnp.ones((5, 1, 3))]}
+
+    def energy(tree):
+        return sum(0.5 * jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree))
+
+    out, trace = langevin.sample(KEY, energy, z, num_steps=4, step_size=0.2, diagnostics=True)
+    chex.assert_trees_all_equal_shapes_and_dtypes(out, z)
+    assert trace.energy.shape == (4,)
+    assert trace.gradient_norm.shape == (4,)
+    chex.assert_trees_all_equal_structs(trace.mean_square, z)
+    np.testing.assert_allclose(trace.mean_square["a"][0], 1.0)
+    np.testing.assert_allclose(trace.gradient_norm[0], np.sqrt(5 * 2 + 15))
+    # Every leaf gets noise of its own.
+    drift = 1 - 0.2**2 / 2
+    noise = {k: np.ravel(v) for k, v in (("a", out["a"]), ("b", out["b"][1]))}
+    assert len(np.unique(np.concatenate([*noise.values()]) - drift**4)) == 25
+
+
+def test_chains_do_not_depend_on_each_other():
+    z = jax.random.normal(jax.random.key(1), (6, 3))
+    kwargs = dict(num_steps=5, step_size=0.1)
+    both = langevin.sample(KEY, gaussian_energy, z, **kwargs)
+    changed = langevin.sample(KEY, gaussian_energy, z.at[2].set(9.0), **kwargs)
+    keep = np.arange(6) != 2
+    np.testing.assert_array_equal(both[keep], changed[keep])
+    assert not np.allclose(both[2], changed[2])
+
+
+def test_state_and_noise_are_float32_whatever_the_energy_computes_in():
+    def bfloat16_energy(z):
+        return jnp.sum(jnp.square(z.astype(jnp.bfloat16)), axis=-1)
+
+    z = langevin.sample(
+        KEY, bfloat16_energy, jnp.zeros((4, 8), jnp.bfloat16), num_steps=3, step_size=0.1
+    )
+    assert z.dtype == jnp.float32
+    assert not np.array_equal(z, z.astype(jnp.bfloat16).astype(jnp.float32))
+
+
+@pytest.mark.parametrize("jitted", [False, True])
+def test_one_trace_serves_all_calls_of_the_same_shapes(jitted):
+    traces = []
+
+    def energy(z):
+        traces.append(z)
+        return gaussian_energy(z)
+
+    def run(key, z, delta):
+        return langevin.sample(key, energy, z, num_steps=3, step_size=delta)
+
+    if jitted:
+        run = jax.jit(run)
+    first = run(jax.random.key(0), jnp.zeros((2, 3)), 0.1)
+    second = run(jax.random.key(1), jnp.ones((2, 3)), 0.2)
+    assert len(traces) == 1
+    assert not np.allclose(first, second)
+
+
+def test_diagnostics_cost_nothing_when_off():
+    """Without them the loop carries the state alone and stacks no output."""
+
+    def loop_outputs(diagnostics):
+        jaxpr = jax.make_jaxpr(
+            lambda z: langevin.sample(
+                KEY, gaussian_energy, z, num_steps=3, step_size=0.1, diagnostics=diagnostics
+            )
+        )(jnp.zeros((2, 3)))
+        inner = jaxpr.eqns[-1].params["jaxpr"].jaxpr
+        (scan,) = [eqn for eqn in inner.eqns if eqn.primitive.name == "scan"]
+        return len(scan.outvars)
+
+    assert loop_outputs(False) == 1
+    assert loop_outputs(True) == 4

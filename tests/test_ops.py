@@ -1,0 +1,120 @@
+"""Array operations against their definitions, values and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from drc_jax import ops
+
+RNG = np.random.default_rng(5)
+
+
+def normal(*shape):
+    return jnp.asarray(RNG.standard_normal(shape), jnp.float32)
+
+
+def pulled_back(function, x, kernel, slope):
+    return jax.vjp(function, x, kernel)[1](slope)
+
+
+@pytest.mark.parametrize("height, width", [(4, 4), (1, 1), (2, 7), (8, 16)])
+@pytest.mark.parametrize("channels", [(3, 5), (6, 1)])
+@pytest.mark.parametrize(
+    "fast, direct",
+    [
+        (ops.upsample_conv_product, ops.upsample_conv_direct),
+        (ops.conv3x3_product, ops.conv3x3_direct),
+    ],
+)
+def test_product_forms_equal_direct_forms(height, width, channels, fast, direct):
+    x, kernel = normal(2, height, width, channels[0]), normal(3, 3, *channels)
+    expected = direct(x, kernel)
+    np.testing.assert_allclose(fast(x, kernel), expected, atol=2e-5)
+    slope = normal(*expected.shape)
+    for ours, theirs in zip(
+        pulled_back(fast, x, kernel, slope), pulled_back(direct, x, kernel, slope), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_upsampling_clamps_edges_and_uses_half_pixel_centres():
+    x = jnp.array([0.0, 4.0, 8.0]).reshape(1, 3, 1, 1)
+    rows = ops.upsample(x)[0, :, 0, 0]
+    np.testing.assert_allclose(rows, [0.0, 1.0, 3.0, 5.0, 7.0, 8.0])
+
+
+def test_convolution_is_cross_correlation_with_zeros_outside():
+    x = jnp.zeros((1, 3, 3, 1)).at[0, 0, 0, 0].set(1.0)
+    kernel = jnp.arange(9.0).reshape(3, 3, 1, 1)
+    for conv in (ops.conv3x3_product, ops.conv3x3_direct):
+        np.testing.assert_allclose(conv(x, kernel)[0, :2, :2, 0], [[4.0, 3.0], [1.0, 0.0]])
+
+
+def sampled_by_hand(image, grid):
+    _, height, width, channels = image.shape
+    out = np.zeros((*grid.shape[:3], channels))
+    for b, i, j in np.ndindex(*grid.shape[:3]):
+        x = ((grid[b, i, j, 0] + 1) * width - 1) / 2
+        y = ((grid[b, i, j, 1] + 1) * height - 1) / 2
+        for row in range(height):
+            for column in range(width):
+                weight = max(0, 1 - abs(x - column)) * max(0, 1 - abs(y - row))
+                out[b, i, j] += weight * image[b, row, column]
+    return out
+
+
+def test_grid_sample_against_its_definition():
+    image = RNG.standard_normal((2, 5, 7, 3))
+    grid = RNG.uniform(-1.4, 1.4, (2, 4, 6, 2))
+    grid[0, 0, :4] = [[9.0, -9.0], [-1.0, 1.0], [1.0, 1.0], [0.0, 0.0]]
+    ours = ops.grid_sample(jnp.asarray(image, jnp.float32), jnp.asarray(grid, jnp.float32))
+    np.testing.assert_allclose(ours, sampled_by_hand(image, grid), atol=1e-5)
+
+
+def test_grid_sample_of_the_identity_grid_is_the_image():
+    image = normal(1, 4, 6, 2)
+    x = (2 * jnp.arange(6.0) + 1) / 6 - 1
+    y = (2 * jnp.arange(4.0) + 1) / 4 - 1
+    grid = jnp.stack(jnp.meshgrid(x, y), axis=-1)[None]
+    np.testing.assert_allclose(ops.grid_sample(image, grid), image, atol=1e-5)
+
+
+def test_grid_sample_gradients_to_image_and_grid():
+    image, slope = normal(1, 5, 4, 2), normal(1, 3, 3, 2)
+    # Away from pixel centres, where the interpolation has kinks.
+    grid = jnp.asarray(RNG.uniform(-0.9, 0.9, (1, 3, 3, 2)), jnp.float32)
+
+    def loss(image, grid):
+        return jnp.sum(slope * ops.grid_sample(image, grid))
+
+    image_grad, grid_grad = jax.grad(loss, argnums=(0, 1))(image, grid)
+
+    def by_hand(image, grid):
+        return np.sum(np.asarray(slope) * sampled_by_hand(image, grid))
+
+    step = 1e-6
+    for array, ours, place in ((image, image_grad, 0), (grid, grid_grad, 1)):
+        arrays = [np.asarray(image, np.float64), np.asarray(grid, np.float64)]
+        for index in np.ndindex(*array.shape):
+            moved = [a.copy() for a in arrays]
+            moved[place][index] += step
+            expected = (by_hand(*moved) - by_hand(*arrays)) / step
+            np.testing.assert_allclose(ours[index], expected, atol=2e-3)
+
+
+def test_grid_sample_survives_coordinates_that_are_not_numbers():
+    grid = jnp.full((1, 2, 2, 2), jnp.nan)
+    assert np.isnan(ops.grid_sample(normal(1, 3, 3, 1), grid)).all()
+
+
+def test_total_variation_and_instance_norm():
+    image = normal(2, 4, 5, 3)
+    a = np.asarray(image, np.float64)
+    expected = np.abs(np.diff(a, axis=1)).sum((1, 2, 3)) + np.abs(np.diff(a, axis=2)).sum((1, 2, 3))
+    np.testing.assert_allclose(ops.total_variation(image), expected, rtol=1e-5)
+
+    scale, shift = normal(3), normal(3)
+    mean, variance = a.mean((1, 2), keepdims=True), a.var((1, 2), keepdims=True)
+    expected = (a - mean) / np.sqrt(variance + 1e-5) * np.asarray(scale) + np.asarray(shift)
+    np.testing.assert_allclose(ops.instance_norm(image, scale, shift), expected, atol=1e-5)
