@@ -3,6 +3,10 @@
 python -m experiments.prepare --dataset=tm_dsprites --output=data/tm_dsprites_128
 python -m experiments.prepare --dataset=npz --source=photos.npz --output=data/photos
 python -m experiments.prepare --dataset=folder --source=PHOTOS --output=data/photos
+python -m experiments.prepare --dataset=birds --source=ARCHIVES --output=data/birds_128
+
+birds, dogs, cars and pets take their published archives from --source, or download them there
+where their addresses still work; clevr6 takes clevr_with_masks_train.tfrecords.
 """
 
 import os
@@ -24,20 +28,43 @@ _OPTIONS = (
     flags.DEFINE_integer(
         "size", None, "Image side in pixels (128; npz: that of the file).", lower_bound=1
     ),
-    flags.DEFINE_integer("num_train", None, "Training images to generate (20000).", lower_bound=1),
-    flags.DEFINE_integer("num_test", None, "Test images to generate (1000).", lower_bound=1),
+    flags.DEFINE_integer(
+        "num_train",
+        None,
+        "Training images to generate (20000); clevr6: records to take them from (70000).",
+        lower_bound=1,
+    ),
+    flags.DEFINE_integer(
+        "num_test",
+        None,
+        "Test images to generate (1000); clevr6: records to take them from, after those (2000).",
+        lower_bound=0,
+    ),
     flags.DEFINE_integer(
         "seed", None, "Seed of what is generated, or of the division (0).", lower_bound=0
     ),
     flags.DEFINE_integer(
         "workers", None, "Processes that generate images (one per core).", lower_bound=1
     ),
-    flags.DEFINE_string("source", None, "npz: the .npz file; folder: the folder of photographs."),
+    flags.DEFINE_string(
+        "source",
+        None,
+        "npz: the .npz file; folder: the folder of photographs; published data sets: the folder of "
+        "their archives. For birds, ReDO's train_val_test_split.txt is used if it lies there.",
+    ),
     flags.DEFINE_float(
         "test_fraction", None, "npz, folder: share of the images to hold out for testing (0.1)."
     ),
     flags.DEFINE_string(
-        "masks", None, "folder: a folder that mirrors --source, with masks of the same names."
+        "masks",
+        None,
+        "folder: a folder that mirrors --source, with masks of the same names; dogs, cars: a "
+        "folder of masks to use instead of detecting them.",
+    ),
+    flags.DEFINE_string(
+        "weights",
+        None,
+        "dogs, cars: file of the weights of torchvision's Mask R-CNN (downloaded if left out).",
     ),
     flags.DEFINE_enum(
         "crop", None, CROPS, "folder: how pictures become square (boxes if given, else centre)."
@@ -46,7 +73,9 @@ _OPTIONS = (
         "boxes", None, "folder: CSV file of name,xmin,ymin,xmax,ymax in pixels, upright."
     ),
     flags.DEFINE_float(
-        "max_damaged", None, "folder: share of pictures that may be unusable (0.1)."
+        "max_damaged",
+        None,
+        "Share of pictures that may be unusable (folder: 0.1, published data sets: 0.01).",
     ),
     flags.DEFINE_bool("overwrite", None, "Replace the data that are in the output folder."),
 )

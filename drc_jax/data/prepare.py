@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from drc_jax.data import folder, npz, scenes, tm_dsprites
+from drc_jax.data import birds, cars, clevr6, dogs, folder, npz, pets, scenes, tm_dsprites
 from drc_jax.data.writing import Part, write_dataset
 from drc_jax.errors import UserError
 
@@ -64,6 +64,11 @@ PREPARERS: dict[str, Callable[..., None]] = {
     "scenes": functools.partial(prepare_synthetic, "scenes"),
     "npz": npz.prepare,
     "folder": folder.prepare,
+    "birds": birds.prepare,
+    "dogs": dogs.prepare,
+    "cars": cars.prepare,
+    "clevr6": clevr6.prepare,
+    "pets": pets.prepare,
 }
 
 
