@@ -15,7 +15,7 @@ import tqdm
 
 from drc_jax.data import boxes as boxes_file
 from drc_jax.data import crops, decode
-from drc_jax.data.files import Problem, list_files, printable
+from drc_jax.data.files import Problem, list_files, printable, stem
 from drc_jax.data.packed import Record
 from drc_jax.data.writing import Part, check_division, check_existing, divide, write_dataset
 from drc_jax.errors import UserError
@@ -149,20 +149,16 @@ def _by_stem(mask_folder: pathlib.Path) -> dict[str, list[str]]:
     """The files in the masks' folder by their path without the extension."""
     by_stem: dict[str, list[str]] = collections.defaultdict(list)
     for name in list_files(mask_folder)[0]:
-        by_stem[_stem(name)].append(name)
+        by_stem[stem(name)].append(name)
     return dict(by_stem)
 
 
-def _stem(name: str) -> str:
-    return pathlib.PurePosixPath(name).with_suffix("").as_posix()
-
-
 def _find_mask(folder: pathlib.Path, by_stem: dict[str, list[str]], name: str) -> pathlib.Path:
-    found = by_stem.get(_stem(name), [])
+    found = by_stem.get(stem(name), [])
     if len(found) > 1:  # annotations of other kinds often lie beside masks
         found = [n for n in found if pathlib.PurePath(n).suffix.lower() in decode.EXTENSIONS]
     if len(found) != 1:
-        state = f"several masks: {', '.join(found)}" if found else f"no mask {_stem(name)}.*"
+        state = f"several masks: {', '.join(found)}" if found else f"no mask {stem(name)}.*"
         raise decode.UnreadableError(f"has {state}")
     return folder / found[0]
 

@@ -1,0 +1,92 @@
+"""Cuts the foreground out of photographs with a trained model.
+
+    python -m experiments.extract --workdir=runs/photos --input=PHOTOS --output=cut_outs
+    python -m experiments.extract --workdir=runs/photos --input=dog.jpg --output=dog --restarts=4
+
+Writes for every picture a mask, a cut-out with transparency and the background alone, all of the
+picture's own size, and a small side-by-side picture, each kind in a folder of its own below
+--output. Files that fail are listed at the end and in failed.txt. The exit status is 0 if any
+picture succeeded and 1 if none did.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from drc_jax.extract import CROPS, FORMATS, extract, summary
+from drc_jax.model import Regions
+from drc_jax.restarts import infer_lowest_energy
+from drc_jax.trained import open_run
+from experiments import cli
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
+_INPUT = flags.DEFINE_string(
+    "input", None, "A picture, or a folder that is searched with its sub-folders.", required=True
+)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the results.", required=True)
+_STEPS = flags.DEFINE_integer(
+    "steps", 0, "Langevin steps from fresh chains; 0 takes the config's.", lower_bound=0
+)
+_RESTARTS = flags.DEFINE_integer(
+    "restarts", 1, "Chains per picture; that of lowest posterior energy is kept.", lower_bound=1
+)
+_SOFT = flags.DEFINE_bool("soft", False, "Masks in shades of grey instead of black and white.")
+_FORMAT = flags.DEFINE_enum("format", "png", FORMATS, "Of masks, cut-outs and backgrounds.")
+_CROP = flags.DEFINE_enum(
+    "crop",
+    "stretch",
+    CROPS,
+    "How a picture that is not square goes through the model: squeezed, its middle alone, or "
+    "between grey bars.",
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures at once.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the chains.", lower_bound=0)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit status: 0 if any picture succeeded, 1 if none did."""
+    del argv
+    cli.cache_compiled_programs()
+    run = open_run(pathlib.Path(_WORKDIR.value))
+    sampler = run.config.sampler
+    steps = _STEPS.value or sampler.test_steps
+    key = jax.random.key(_SEED.value)
+
+    def infer_batch(images: np.ndarray, number: int) -> Regions:
+        return infer_lowest_energy(
+            run.config.model,
+            run.params,
+            jax.random.fold_in(key, number),
+            images,
+            num_steps=steps,
+            num_restarts=_RESTARTS.value,
+            step_size=sampler.posterior_step_size,
+        )
+
+    with tqdm(unit="file", desc=f"extracting, {steps} steps") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        result = extract(
+            infer_batch,
+            _INPUT.value,
+            _OUTPUT.value,
+            image_size=run.config.model.image_size,
+            batch_size=_BATCH_SIZE.value,
+            crop=_CROP.value,
+            soft=_SOFT.value,
+            file_format=_FORMAT.value,
+            progress=progress,
+        )
+    print(summary(result, _OUTPUT.value))
+    return 0 if result.num_done else 1
+
+
+if __name__ == "__main__":
+    cli.run(main)
