@@ -68,7 +68,7 @@ def mask_rcnn(weights: str | os.PathLike[str] | None = None) -> Detector:
     try:
         import torch
         from torchvision.models import detection
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another PyTorch
         raise UserError(
             f"{error}: detecting masks needs the extra `masks`; install it with `pip install "
             "'drc_jax[masks]'` or pass a folder of masks with --masks"

@@ -75,6 +75,7 @@ def prepared_builder(name: str, source: str | os.PathLike[str], *, downloads: bo
     import_tensorflow()
     try:
         import tensorflow_datasets as tfds
+        from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
     except ImportError as error:
         raise UserError(f"{error}: preparing this data set needs {_EXTRA}") from None
     work = folder / WORK_FOLDER
@@ -85,6 +86,8 @@ def prepared_builder(name: str, source: str | os.PathLike[str], *, downloads: bo
         missing = _missing_archives(builder, folder)
         if missing and not downloads:
             raise UserError(f"the published addresses of {name} are dead; {_by_hand(missing)}")
+        for archive in missing:
+            _log.warning("downloading %s; if that fails, put it there by hand", archive)
         for leftover in work.glob(f"{name}/*incomplete*"):
             shutil.rmtree(leftover)
         config = tfds.download.DownloadConfig(manual_dir=folder, try_download_gcs=False)
@@ -95,17 +98,16 @@ def prepared_builder(name: str, source: str | os.PathLike[str], *, downloads: bo
                 builder.download_and_prepare(
                     download_dir=work / "downloads", download_config=config
                 )
-        except tfds.download.NonMatchingChecksumError as error:
+        except NonMatchingChecksumError as error:
             raise UserError(
                 f"an archive of {name} is damaged or not the published one: "
                 f"{' '.join(str(error).split('To debug')[0].split())}; get it again"
             ) from None
-        except (tfds.download.DownloadError, OSError) as error:
+        except OSError as error:  # of which requests' own errors are kinds
             if not missing:
                 raise
-            raise UserError(
-                f"cannot download {name} ({type(error).__name__}); {_by_hand(missing)}"
-            ) from None
+            reason = error.strerror or type(error).__name__
+            raise UserError(f"cannot download {name} ({reason}); {_by_hand(missing)}") from None
     return builder
 
 
@@ -256,8 +258,8 @@ def skip_damaged(
             _log.warning("skipped %s: %s", name(example), error)
             if damaged > max_damaged * count:
                 raise UserError(
-                    f"{damaged} of {count} images are damaged, the last being {name(example)}, more "
-                    f"than the share of {max_damaged:g} that --max_damaged allows"
+                    f"{damaged} of {count} images are damaged, the last being {name(example)}, "
+                    f"more than the share of {max_damaged:g} that --max_damaged allows"
                 ) from None
             continue
         yield converted
