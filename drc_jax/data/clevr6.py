@@ -147,8 +147,8 @@ def _scenes(path: pathlib.Path, start: int, stop: int) -> Iterator[Scene]:
     except tf.errors.OpError as error:
         # A broken stream cannot be taken up again behind the damage.
         raise UserError(
-            f"{path} is damaged at record {number} ({type(error).__name__}); download it again from "
-            f"{ADDRESS}"
+            f"{path} is damaged at record {number} ({type(error).__name__}); download it again "
+            f"from {ADDRESS}"
         ) from None
     if number != stop:
         raise UserError(

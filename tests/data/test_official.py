@@ -108,7 +108,7 @@ def test_a_damaged_image_is_named_and_skipped(tmp_path, source, monkeypatch, cap
     images[2] = images[2][: len(images[2]) // 2]
     archives.write_birds(source, images)
     archives.trust(monkeypatch, "caltech_birds2011", source)
-    with pytest.raises(UserError, match="1 of 2 images are damaged, the last being .*0002_1027"):
+    with pytest.raises(UserError, match=r"1 of 2 images are damaged, the last being .*0002_1027"):
         prepare("birds", tmp_path / "out", source=str(source), size=SIZE)
     assert splits(tmp_path / "out") == []
     with caplog.at_level(logging.WARNING):
@@ -160,7 +160,7 @@ def test_what_to_put_where_is_told(tmp_path, source, monkeypatch):
     (masks / "a.png").write_bytes(archives.encoded(archives.pet_trimap(), "PNG"))
     with pytest.raises(UserError, match=r"addresses of cars196 are dead; .*/cars_test_annos_with"):
         prepare("cars", tmp_path / "out", source=str(source), masks=str(masks))
-    with pytest.raises(UserError, match="there is no folder .*nothing; --source must name one"):
+    with pytest.raises(UserError, match=r"there is no folder .*nothing; --source must name one"):
         prepare("pets", tmp_path / "out", source=str(tmp_path / "nothing"))
 
 
