@@ -58,7 +58,8 @@ def extract(
 
         masks/a/b.png           white where the foreground's weight pi_f > 0.5, or pi_f itself
         cutouts/a/b.png         the picture with pi_f as its transparency
-        backgrounds/a/b.png     the picture, blended by pi_f into the generated background
+        backgrounds/a/b.png     the picture, with the generated background where the mask is white
+                                and blended into it around there, by 2 pi_f
         side_by_side/a/b.jpg    the picture and the three others, small
         failed.txt              a line for every picture that failed; absent where none did
 
@@ -259,10 +260,12 @@ def _files(
     height, width = photo.shape[:2]
     picture = Image.fromarray(photo)
     share = np.asarray(from_square(Image.fromarray(weight), width, height, crop))
-    alpha = Image.fromarray(panels.mask_to_uint8(share[None])[0, ..., 0])
+    alpha = _grey(share)
     mask = alpha if soft else Image.fromarray(np.where(share > 0.5, np.uint8(255), np.uint8(0)))
     painted = Image.fromarray(panels.to_uint8(background))
-    scene = Image.composite(from_square(painted, width, height, crop), picture, alpha)
+    # Twice: blended by pi_f itself, a ghost of the object would stay inside the mask.
+    generated = from_square(painted, width, height, crop)
+    scene = Image.composite(generated, picture, _grey(2 * share))
     cut_out = picture.copy()
     cut_out.putalpha(alpha)
     ending = f".{file_format}"
@@ -272,6 +275,11 @@ def _files(
         "backgrounds": (ending, _encoded(scene, file_format)),
         "side_by_side": (".jpg", _encoded(_side_by_side(picture, mask, alpha, scene), "jpeg")),
     }
+
+
+def _grey(share: np.ndarray) -> Image.Image:
+    """Shares in [0, 1], clipped, as an image in 0 to 255."""
+    return Image.fromarray(np.round(np.clip(share, 0, 1) * 255).astype(np.uint8))
 
 
 def _side_by_side(

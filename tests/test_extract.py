@@ -76,7 +76,7 @@ def test_the_files_of_a_picture(tmp_path):
     assert ((0 < alpha[:, 14:18]) & (alpha[:, 14:18] < 255)).all()  # soft between
     mode, background = opened(out / "backgrounds/a.png")
     assert mode == "RGB"
-    assert (background[:, :8] == (0, 0, 255)).all()  # generated where the object was
+    assert (background[mask == 255] == (0, 0, 255)).all()  # generated where the object was
     np.testing.assert_array_equal(background[:, 24:], photo[:, 24:])  # the picture elsewhere
     mode, row = opened(out / "side_by_side/a.jpg")
     assert mode == "RGB" and row.shape[1] > 4 * 32
