@@ -1,6 +1,5 @@
 """Cars: Stanford Cars, a square around every car's box, with masks by Mask R-CNN (appendix A.3)."""
 
-import functools
 import os
 from typing import Any
 
@@ -28,7 +27,7 @@ def prepare(
       output: folder of the data set. Detected masks are reviewed in its sub-folder ``review``.
       source: folder of ``cars_train.tgz``, ``cars_test.tgz``, ``car_devkit.tgz`` and
         ``cars_test_annos_withlabels.mat``, which can no longer be downloaded.
-      masks: folder of masks to use instead of detecting them; see `detected.MaskFolder`. Numbers
+      masks: folder of masks to use instead of detecting them; see `mask_folder.MaskFolder`. Numbers
         repeat between the splits, so they lie in its sub-folders ``cars_train`` and ``cars_test``.
       weights: file of torchvision's Mask R-CNN weights; None downloads them.
       size: image side S in pixels.
@@ -39,26 +38,13 @@ def prepare(
       UserError: if an extra is not installed, or an archive, a mask, the weights, an argument or
         what lies at ``output`` is not as required.
     """
-    official.check_options(size, max_damaged)
-    given = detected.MaskFolder(masks, unique_names=False) if masks is not None else None
-    builder = official.prepared_builder("cars196", source, downloads=False)
-    detected.write(
+    detected.prepare(
+        _CARS,
         output,
-        {
-            split: detected.boxed_pictures(
-                builder,
-                split,
-                functools.partial(_convert, split),
-                functools.partial(_name, split),
-                max_damaged,
-            )
-            for split in ("train", "test")
-        },
-        RULES,
-        source={"dataset": "cars", "builder": builder.info.full_name},
-        size=size,
-        masks=given,
+        source=source,
+        masks=masks,
         weights=weights,
+        size=size,
         max_damaged=max_damaged,
         overwrite=overwrite,
     )
@@ -74,3 +60,14 @@ def _convert(split: str, example: dict[str, Any]) -> detected.Boxed:
 
 def _name(split: str, example: dict[str, Any]) -> str:
     return f"cars_{split}/{example['id'].decode('utf-8')}.jpg"
+
+
+_CARS = detected.Published(
+    name="cars",
+    builder="cars196",
+    downloads=False,
+    unique_names=False,
+    picture_name=_name,
+    convert=_convert,
+    rules=RULES,
+)

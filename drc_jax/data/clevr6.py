@@ -23,7 +23,7 @@ MAX_OBJECTS = 6
 HEIGHT, WIDTH, ENTITIES = 240, 320, 11
 # Rows 29:221, columns 64:256.
 CROP = Window(left=64, top=29, right=256, bottom=221)
-_AHEAD = 16  # scenes in memory, of 3 MB each
+_AHEAD = 8  # scenes in memory, of 3 MB each
 
 
 class Scene(NamedTuple):
@@ -105,7 +105,7 @@ def _find(source: pathlib.Path) -> pathlib.Path:
 def _records(
     path: pathlib.Path, start: int, stop: int, size: int, max_damaged: float
 ) -> Iterator[Record]:
-    with futures.ThreadPoolExecutor() as pool:
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         scenes = official.skip_damaged(
             _ahead(_scenes(path, start, stop), pool, size),
             lambda pending: pending.converted.result(),

@@ -30,7 +30,7 @@ def prepare(
       output: folder of the data set. Detected masks are reviewed in its sub-folder ``review``.
       source: folder of ``images.tar``, ``lists.tar`` and ``annotation.tar``, downloaded if they are
         missing.
-      masks: folder of masks to use instead of detecting them; see `detected.MaskFolder`.
+      masks: folder of masks to use instead of detecting them; see `mask_folder.MaskFolder`.
       weights: file of torchvision's Mask R-CNN weights; None downloads them.
       size: image side S in pixels.
       max_damaged: share of damaged images that is tolerated.
@@ -40,26 +40,19 @@ def prepare(
       UserError: if an extra is not installed, or an archive, a mask, the weights, an argument or
         what lies at ``output`` is not as required.
     """
-    official.check_options(size, max_damaged)
-    given = detected.MaskFolder(masks, unique_names=True) if masks is not None else None
-    builder = official.prepared_builder("stanford_dogs", source)
-    detected.write(
+    detected.prepare(
+        _DOGS,
         output,
-        {
-            split: detected.boxed_pictures(builder, split, _convert, _name, max_damaged)
-            for split in ("train", "test")
-        },
-        RULES,
-        source={"dataset": "dogs", "builder": builder.info.full_name},
-        size=size,
-        masks=given,
+        source=source,
+        masks=masks,
         weights=weights,
+        size=size,
         max_damaged=max_damaged,
         overwrite=overwrite,
     )
 
 
-def _convert(example: dict[str, Any]) -> detected.Boxed:
+def _convert(split: str, example: dict[str, Any]) -> detected.Boxed:
     image = official.decode(example["image"], "RGB")
     height, width = image.shape[:2]
     boxes = np.asarray(example["objects"]["bbox"]).reshape(-1, 4)
@@ -68,8 +61,20 @@ def _convert(example: dict[str, Any]) -> detected.Boxed:
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     box = official.pixel_box(boxes[areas.argmax()], width, height)
     box_window(box, width, height)  # raises for a box that is of no use
-    return detected.Boxed(_name(example), image, box)
+    return detected.Boxed(_name(split, example), image, box)
 
 
-def _name(example: dict[str, Any]) -> str:
+def _name(split: str, example: dict[str, Any]) -> str:
+    del split  # the names differ
     return example["image/filename"].decode("utf-8")
+
+
+_DOGS = detected.Published(
+    name="dogs",
+    builder="stanford_dogs",
+    downloads=True,
+    unique_names=True,
+    picture_name=_name,
+    convert=_convert,
+    rules=RULES,
+)

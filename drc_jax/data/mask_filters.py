@@ -28,7 +28,7 @@ class MaskFilter:
       label: the COCO category that must be found.
       min_score: least confidence of the detector.
       min_connected: least share of the mask in its largest connected piece.
-      max_raggedness: largest `raggedness`.
+      max_raggedness: largest `raggedness`; good masks of standing dogs have up to 11.
       max_share: largest share of the picture that the mask may cover.
       max_person: most pixels of people inside the mask's bounding box, as a share of the mask's.
     """
@@ -36,7 +36,7 @@ class MaskFilter:
     label: str
     min_score: float = 0.8
     min_connected: float = 0.9
-    max_raggedness: float = 12.0
+    max_raggedness: float = 20.0
     max_share: float = 1.0
     max_person: float = float("inf")
 

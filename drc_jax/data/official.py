@@ -10,6 +10,7 @@ import logging
 import os
 import pathlib
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ MAX_DAMAGED = 0.01
 # Inside --source: what the builders extract and write. It can be deleted after the preparation.
 WORK_FOLDER = "tfds"
 
+_EXTRA = "the extra `data`; install it with `pip install 'drc_jax[data]'`"
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _Example = TypeVar("_Example")
@@ -39,15 +41,32 @@ def import_tensorflow() -> Any:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        import tensorflow
+        with _silent_stderr():
+            import tensorflow
+
+            # RuntimeError: the program has used TensorFlow before.
+            with contextlib.suppress(RuntimeError):
+                tensorflow.config.set_visible_devices([], "GPU")
     except ImportError as error:
         raise UserError(f"{error}: preparing this data set needs {_EXTRA}") from None
-    with contextlib.suppress(RuntimeError):  # raised where the program has used TensorFlow before
-        tensorflow.config.set_visible_devices([], "GPU")
     return tensorflow
 
 
-_EXTRA = "the extra `data`; install it with `pip install 'drc_jax[data]'`"
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drops what is written to the process's stderr; no setting quietens TensorFlow's first lines.
+
+    Python's exceptions are not affected.
+    """
+    sys.stderr.flush()
+    with open(os.devnull, "wb") as nothing:
+        stderr = os.dup(2)
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def prepared_builder(name: str, source: str | os.PathLike[str], *, downloads: bool = True) -> Any:
@@ -79,8 +98,8 @@ def prepared_builder(name: str, source: str | os.PathLike[str], *, downloads: bo
     except ImportError as error:
         raise UserError(f"{error}: preparing this data set needs {_EXTRA}") from None
     work = folder / WORK_FOLDER
-    builder = tfds.builder(name, data_dir=work, file_format="array_record")
-    with _locked(work):
+    with _locked(work), _without_absl_warnings():
+        builder = tfds.builder(name, data_dir=work, file_format="array_record")
         if builder.is_prepared():
             return builder
         missing = _missing_archives(builder, folder)
@@ -142,6 +161,18 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
         raise UserError(f"another preparation is using {folder}; wait until it ends") from None
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _without_absl_warnings() -> Iterator[None]:
+    """Quietens TensorFlow Datasets, which warns of folders that it has just made itself."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def examples(builder: Any, split: str, *, encoded: Sequence[str]) -> Iterator[dict[str, Any]]:

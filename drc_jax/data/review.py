@@ -128,8 +128,8 @@ def _tile(image: np.ndarray, verdict: Verdict, line: Line) -> Image.Image:
     tile = Image.new("RGB", (_THUMBNAIL, _THUMBNAIL + _CAPTION), "white")
     tile.paste(Image.fromarray(pixels).resize((_THUMBNAIL, _THUMBNAIL)))
     draw = ImageDraw.Draw(tile)
-    words = verdict.detail if line.reason in (OK, NONE) else f"{line.reason} {verdict.detail}"
-    draw.text((0, _THUMBNAIL), words[:18], fill="black")
+    reason = {OK: "score ", NONE: ""}.get(line.reason, f"{line.reason} ")
+    draw.text((0, _THUMBNAIL), reason + verdict.detail, fill="black")
     draw.text((0, _THUMBNAIL + _CAPTION // 2), _short(line.name), fill="gray")
     return tile
 

@@ -2,12 +2,13 @@
 
 import json
 import sys
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from drc_jax.data import detect, detected, review
+from drc_jax.data import detect, detected, official, review
 from drc_jax.data.detect import Detection
 from drc_jax.data.mask_filters import MaskFilter
 from drc_jax.data.packed import open_split, splits
@@ -47,29 +48,38 @@ class FakeDetector:
         return [Detection("dog", 0.3 if kind == "faint" else 0.9, mask_of(kind), (0, 0, 9, 9))]
 
 
+def convert(split, name):
+    image = np.zeros((30, 40, 3), np.uint8)
+    image[:] = (KINDS[name], 100, 200)
+    return detected.Boxed(f"{split}/{name}.jpg", image, (10.0, 5.0, 30.0, 25.0))
+
+
+PUBLISHED = detected.Published(
+    name="dogs",
+    builder="stanford_dogs",
+    downloads=True,
+    unique_names=True,
+    picture_name=lambda split, name: f"{split}/{name}.jpg",
+    convert=convert,
+    rules=RULES,
+)
+
+
 @pytest.fixture
 def detector(monkeypatch):
+    """In the place of the detector and of the builder, which `test_official` runs."""
+    builder = types.SimpleNamespace(info=types.SimpleNamespace(full_name="stanford_dogs/0.2.0"))
+    monkeypatch.setattr(official, "prepared_builder", lambda *args, **options: builder)
+    monkeypatch.setattr(official, "num_examples", lambda builder, split: len(NAMES[split]))
+    monkeypatch.setattr(official, "examples", lambda builder, split, encoded: iter(NAMES[split]))
     fake = FakeDetector()
     monkeypatch.setattr(detect, "mask_rcnn", lambda weights: fake)
     return fake
 
 
 def run(root, **changed):
-    def pictures(split):
-        for name in NAMES[split]:
-            image = np.zeros((30, 40, 3), np.uint8)
-            image[:] = (KINDS[name], 100, 200)
-            yield detected.Boxed(f"{split}/{name}.jpg", image, (10.0, 5.0, 30.0, 25.0))
-
     options = dict(masks=None, weights=None, max_damaged=0.0, overwrite=False)
-    detected.write(
-        root,
-        {split: detected.Split(pictures(split), len(NAMES[split])) for split in NAMES},
-        RULES,
-        source={"dataset": "dogs"},
-        size=SIZE,
-        **{**options, **changed},
-    )
+    detected.prepare(PUBLISHED, root, source="", size=SIZE, **{**options, **changed})
     return {split: open_split(root, split).names for split in splits(root)}
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import official_archives as archives
 import pytest
 
-from drc_jax.data import official
+from drc_jax.data import detect, official
+from drc_jax.data.detect import Detection
 from drc_jax.data.packed import open_split, splits
 from drc_jax.data.prepare import prepare
 from drc_jax.errors import UserError
@@ -195,6 +196,29 @@ def test_dogs_with_given_masks(tmp_path, source, monkeypatch):
     (masks / "n02086240_1011.png").write_bytes(archives.encoded(whole[1:], "PNG"))
     with pytest.raises(UserError, match=r"1 of 2 images are damaged, the last being .*_1011"):
         prepare("dogs", tmp_path / "b", source=str(source), masks=str(masks), size=SIZE)
+
+
+def test_dogs_with_detected_masks(tmp_path, source, monkeypatch):
+    archives.write_dogs(source)
+    archives.trust(monkeypatch, "stanford_dogs", source)
+    seen = []
+
+    def detector(image):
+        """Finds a dog in the upper half; in the second picture a person covers it."""
+        seen.append(image)
+        half = np.zeros((SIZE, SIZE), np.float32)
+        half[: SIZE // 2] = 1
+        people = [Detection("person", 0.9, half, (0, 0, 9, 9))] if len(seen) == 2 else []
+        return [Detection("dog", 0.9, half, (0, 0, 9, 9)), *people]
+
+    monkeypatch.setattr(detect, "mask_rcnn", lambda weights: detector)
+    prepare("dogs", tmp_path / "out", source=str(source), size=SIZE)
+    train, test = open_split(tmp_path / "out", "train"), open_split(tmp_path / "out", "test")
+    assert (len(train), len(test)) == (1, 2)
+    np.testing.assert_array_equal(seen[0], train.images[0])
+    assert train.require_masks()[0].tolist() == [[1] * SIZE] * 10 + [[0] * SIZE] * 10
+    listed = (tmp_path / "out" / "review" / "train.txt").read_text()
+    assert f"keep\tok\t{train.names[0]}" in listed and "drop\tperson\tImages/" in listed
 
 
 def test_cars_with_given_masks(tmp_path, source, monkeypatch):
