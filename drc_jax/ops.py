@@ -173,6 +173,15 @@ def _weighted(arrays: list[jax.Array], weights: np.ndarray, axis: int) -> list[j
 _interpolate.defvjp(_interpolate_forward, _interpolate_transposed)
 
 
+def _products_win() -> bool:
+    """Whether the product forms are the faster ones here.
+
+    On CPUs they were for every shape of the generators tried (docs/results.md). Accelerators
+    keep XLA's convolutions until somebody has measured.
+    """
+    return jax.default_backend() == "cpu"
+
+
 def upsample_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Bilinear 2x up-sampling, then a 3x3 convolution without bias, zero padding 1.
 
@@ -183,11 +192,12 @@ def upsample_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       [B, 2H, 2W, C_out].
     """
-    return upsample_conv_product(x, kernel)
+    form = upsample_conv_product if _products_win() else upsample_conv_direct
+    return form(x, kernel)
 
 
 def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A 3x3 convolution, stride 1, zero padding 1.
+    """A 3x3 convolution, stride 1, zero padding 1, for the generators' heads.
 
     Args:
       x: [B, H, W, C_in].
@@ -196,7 +206,8 @@ def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       [B, H, W, C_out].
     """
-    return conv3x3_product(x, kernel)
+    form = conv3x3_product if _products_win() else conv3x3_direct
+    return form(x, kernel)
 
 
 def grid_sample(image: jax.Array, grid: jax.Array) -> jax.Array:

@@ -1,6 +1,12 @@
 """Shared fixtures. Promotion is strict: a silent float64 or a rank broadcast is a bug."""
 
+import os
 import pathlib
+
+# Two cores compile for most of the suite's time; the code itself runs for moments.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
 
 import jax
 import pytest

@@ -58,6 +58,23 @@ def relative_error(actual, expected):
     return np.linalg.norm(actual - expected) / max(np.linalg.norm(expected), 1e-12)
 
 
+def network_error(actual, expected):
+    """Relative error of a network's whole gradient.
+
+    Over the network, not over each leaf: in the released variant one pre-activation lies 1.2e-7
+    from the leaky ReLU's kink (in float64), on the other side of it in the authors' float32, and
+    that alone moves some leaves by 4e-3. The norm of a mask head's one row has no slope; PyTorch
+    answers nan there, and ours must be finite.
+    """
+    actual, expected = jax.tree.leaves(actual), jax.tree.leaves(expected)
+    assert all(np.isfinite(leaf).all() for leaf in actual)
+    pairs = [(a, e) for a, e in zip(actual, expected, strict=True) if np.isfinite(e).all()]
+    assert len(pairs) >= len(actual) - 1
+    return relative_error(
+        *(np.concatenate([np.ravel(leaf) for leaf in side]) for side in zip(*pairs, strict=True))
+    )
+
+
 @pytest.fixture(scope="module", params=["supplement", "released"])
 def case(request, shared):
     return Case(shared / "parity" / "drc_32px.npz", request.param)
@@ -114,7 +131,14 @@ def test_objectives_gradients_and_noiseless_steps(case, kind):
         step_size=case.meta[f"delta_{kind}"],
         temperature=0.0,
     )
-    assert relative_error(z, case[f"{kind}_z_after_3_noiseless_steps"]) < 1e-3
+    expected = case[f"{kind}_z_after_3_noiseless_steps"]
+    if kind == "prior":
+        np.testing.assert_allclose(z, expected, atol=1e-5)
+    else:
+        # Steps of 0.1 on this energy are chaotic: the last bit of a latent grows to 0.1 and more
+        # in single ones, in the authors' program as in ours. A step size wrong by 0.5 % moves
+        # the median by 0.2.
+        assert np.median(np.abs(z - expected)) < 0.02
 
 
 def test_generator_loss_and_gradients(case):
@@ -136,8 +160,8 @@ def test_generator_loss_and_gradients(case):
     expected = case.named("param/") | case.named(f"{case.variant}/gen_grad/")
     expected = drc_jax.interop.params_from_torch(case.config, expected)
     for part in ("generator", "classifier"):
-        errors = jax.tree.map(relative_error, gradient[part], expected[part])
-        assert max(jax.tree.leaves(errors)) < 1e-3, errors
+        for net, tree in gradient[part].items():
+            assert network_error(tree, expected[part][net]) < 1e-3, (part, net)
     chex.assert_trees_all_equal(gradient["ebm"], jax.tree.map(jnp.zeros_like, gradient["ebm"]))
 
 
@@ -150,5 +174,5 @@ def test_ebm_loss_and_gradients(case):
     np.testing.assert_allclose(aux["energy_posterior"], case["ebm_value"].mean(), rtol=1e-4)
     expected = case.named("param/") | case.named(f"{case.variant}/ebm_grad/")
     expected = drc_jax.interop.params_from_torch(case.config, expected)
-    errors = jax.tree.map(relative_error, gradient["ebm"], expected["ebm"])
-    assert max(jax.tree.leaves(errors)) < 1e-3, errors
+    for net, tree in gradient["ebm"].items():
+        assert network_error(tree, expected["ebm"][net]) < 1e-3, net

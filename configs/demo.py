@@ -1,0 +1,39 @@
+"""`make demo`: lit scenes at 32x32, separated by a small network on two CPU cores.
+
+    python -m experiments.train --config=configs/demo.py --workdir=runs/demo
+    python -m experiments.evaluate --workdir=runs/demo
+
+Cost: COST
+Score: SCORE
+
+How the values were chosen: CHOICE
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    """A locked ConfigDict with every field of ``TrainConfig``."""
+    config = default.get_config()
+    config.model.zf_dim = 64
+    config.model.zb_dim = 2
+    config.model.zs_dim = 32
+    config.model.generator_channels = (32, 32, 32, 16)
+    config.model.classifier_channels = (16, 32, 64)
+    config.model.num_fg_categories = 30
+    config.model.num_bg_categories = 10
+    config.model.langevin_weight = 4.0
+    config.sampler.posterior_steps = 20
+    config.sampler.test_steps = 100
+    config.optimizer.generator_learning_rate = 1e-3
+    config.data.dataset = "scenes"
+    config.data.num_train = 500
+    config.data.num_test = 100
+    config.data.flip = False
+    config.batch_size = 32
+    config.iterations = 300
+    config.image_every = 50
+    config.checkpoint_every = 50
+    return config

@@ -1,0 +1,93 @@
+"""A run through the programs as their user starts them: evaluate, sample and benchmark."""
+
+import csv
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+CONFIG = f"--config={ROOT / 'configs' / 'tiny.py'}"
+
+
+def start(program, *arguments, folder):
+    # Two cores compile for most of the time; eight steps need not be fast.
+    env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+    return subprocess.run(
+        [sys.executable, "-m", f"experiments.{program}", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=env,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder with the tiny config's data and its run of eight steps."""
+    folder = tmp_path_factory.mktemp("tiny")
+    done = start(
+        "train",
+        CONFIG,
+        f"--workdir={folder / 'run'}",
+        f"--config.data.path={folder / 'data'}",
+        folder=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_training_leaves_what_the_readme_says(run):
+    lines = [json.loads(line) for line in open(run / "run" / "metrics.jsonl")]
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    assert np.isfinite(lines[-1]["generator_loss"])
+    assert list((run / "run" / "tensorboard").iterdir())
+    assert Image.open(run / "run" / "images" / "step_0000008.png").width > 500
+
+
+def test_evaluate_writes_consistent_scores(run):
+    done = start("evaluate", f"--workdir={run / 'run'}", "--batch_size=3", folder=run)
+    assert done.returncode == 0, done.stderr
+    assert "fixed" in done.stdout and "all foreground" in done.stdout
+    report = json.loads((run / "run/eval/test.json").read_text())
+    assert report["num_images"] == 8
+    assert report["settings"]["langevin_steps"] == 5
+    assert report["floors"]["mean_train_mask"] is not None
+    rows = list(csv.DictReader(open(run / "run/eval/test.csv")))
+    fixed = np.mean([float(row["fixed_iou"]) for row in rows])
+    np.testing.assert_allclose(fixed, report["scores"]["fixed"]["iou"], atol=1e-5)
+    for name in ("grid", "best", "worst"):
+        assert Image.open(run / f"run/eval/test_{name}.png").width > 500
+
+    missing = start("evaluate", f"--workdir={run / 'run'}", "--split=val", folder=run)
+    assert missing.returncode == 2
+    assert missing.stderr.startswith("error: ") and "Traceback" not in missing.stderr
+
+
+def test_sample_draws_from_the_prior(run):
+    output = run / "new" / "samples.png"
+    done = start(
+        "sample", f"--workdir={run / 'run'}", f"--output={output}", "--number=3", folder=run
+    )
+    assert done.returncode == 0, done.stderr
+    assert Image.open(output).width > 300
+    nowhere = start("sample", f"--workdir={run}", f"--output={output}", folder=run)
+    assert nowhere.returncode == 2
+    assert nowhere.stderr.startswith("error: ") and "Traceback" not in nowhere.stderr
+
+
+def test_benchmark_reports_every_part(run):
+    output = run / "speed.json"
+    done = start("benchmark", CONFIG, "--repeats=2", f"--json={output}", folder=run)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(output.read_text())
+    assert [timing["what"] for timing in report["timings"]] == ["posterior", "prior", "train"]
+    for timing in report["timings"]:
+        assert 0 < timing["seconds_min"] <= timing["seconds_median"]
+        assert timing["gflops_per_second"] > 0

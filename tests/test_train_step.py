@@ -1,0 +1,165 @@
+"""The training step: which chains move, what is random, and what is refused."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import drc_jax
+from drc_jax import langevin, losses
+
+NUM_IMAGES = 6
+
+
+@pytest.fixture(scope="module")
+def config():
+    model = drc_jax.ModelConfig(
+        zf_dim=3,
+        zb_dim=2,
+        zs_dim=4,
+        generator_channels=(4, 4),
+        classifier_channels=(4,),
+        ebm_width=5,
+        ebm_reassign_width=5,
+        num_fg_categories=3,
+        num_bg_categories=2,
+    )
+    return drc_jax.TrainConfig(
+        model=model,
+        sampler=drc_jax.SamplerConfig(posterior_steps=3, prior_steps=2),
+        batch_size=3,
+        seed=11,
+    )
+
+
+@pytest.fixture(scope="module")
+def initial(config):
+    return jax.device_get(drc_jax.init_state(config, NUM_IMAGES))
+
+
+def batch(index=(4, 0, 2), flip=(True, False, True)):
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (len(index), 8, 8, 3), dtype=np.uint8),
+        "index": np.array(index, np.int32),
+        "flip": np.array(flip),
+    }
+
+
+def step(config, state, batch):
+    state, metrics = drc_jax.train_step(config, jax.device_put(state), batch)
+    return jax.device_get((state, metrics))
+
+
+def test_only_the_batchs_own_chains_move(config, initial):
+    after, _ = step(config, initial, batch())
+    moved = {(4, 1), (0, 0), (2, 1)}
+    for name in ("posterior_chains", "prior_chains"):
+        old, new = getattr(initial, name), getattr(after, name)
+        for place in np.ndindex(NUM_IMAGES, 2):
+            assert np.array_equal(old[place], new[place]) == (place not in moved), (name, place)
+
+
+def test_the_step_is_made_of_the_public_functions(config, initial):
+    """Chains and metrics follow from sample, the energies and the losses alone."""
+    data = batch()
+    after, metrics = step(config, initial, data)
+    image = jnp.asarray(data["image"], jnp.float32) / 127.5 - 1.0
+    key = jax.random.fold_in(jax.random.key(config.seed), 0)
+    posterior_key, prior_key = jax.random.split(key)
+    rows, sides = data["index"], data["flip"].astype(int)
+    m, params = config.model, initial.params
+    z_posterior = langevin.sample(
+        posterior_key,
+        lambda z: drc_jax.posterior_energy(m, params, z, image),
+        initial.posterior_chains[rows, sides],
+        num_steps=3,
+        step_size=0.1,
+    )
+    z_prior = langevin.sample(
+        prior_key,
+        lambda z: drc_jax.prior_energy(m, params, z),
+        initial.prior_chains[rows, sides],
+        num_steps=2,
+        step_size=0.4,
+    )
+    np.testing.assert_allclose(after.posterior_chains[rows, sides], z_posterior, rtol=1e-3)
+    np.testing.assert_allclose(after.prior_chains[rows, sides], z_prior, rtol=1e-4)
+    z_posterior = after.posterior_chains[rows, sides]
+    loss, aux = jax.jit(losses.generator_loss, static_argnums=0)(m, params, z_posterior, image)
+    np.testing.assert_allclose(metrics["generator_loss"], loss, rtol=1e-4)
+    np.testing.assert_allclose(metrics["log_likelihood"], aux["log_likelihood"], rtol=1e-4)
+    loss, aux = losses.ebm_loss(m, params, z_posterior, after.prior_chains[rows, sides])
+    np.testing.assert_allclose(metrics["ebm_loss"], loss, atol=1e-5)
+    np.testing.assert_allclose(metrics["energy_prior"], aux["energy_prior"], rtol=1e-5)
+    part = z_posterior[:, :3]
+    np.testing.assert_allclose(
+        metrics["posterior_mean_square_foreground"], np.mean(part**2), rtol=1e-5
+    )
+    start = initial.posterior_chains[rows, sides][:, :3]
+    np.testing.assert_allclose(
+        metrics["posterior_displacement_foreground"],
+        np.sqrt(np.mean((part - start) ** 2)),
+        rtol=1e-4,
+    )
+    assert metrics["latents_finite"] == 1.0
+
+
+def test_first_adam_step_moves_every_parameter_by_the_rate(config, initial):
+    """Adam's first update is rate * sign(gradient), whatever the gradient's size."""
+    after, _ = step(config, initial, batch())
+    for part, rate in (("generator", 1e-4), ("classifier", 1e-4), ("ebm", 2e-5)):
+        moves = jax.tree.map(lambda a, b: np.abs(a - b), after.params[part], initial.params[part])
+        largest = max(leaf.max() for leaf in jax.tree.leaves(moves))
+        np.testing.assert_allclose(largest, rate, rtol=2e-2)
+
+
+def test_same_state_same_result_and_noise_changes_with_the_step(config, initial):
+    first, _ = step(config, initial, batch())
+    chex.assert_trees_all_equal(first, step(config, initial, batch())[0])
+    later, _ = step(config, initial.replace(step=np.int32(5)), batch())
+    assert not np.allclose(first.posterior_chains, later.posterior_chains)
+
+
+def test_clipping_bounds_the_first_moment(config, initial):
+    clipped = drc_jax.TrainConfig(
+        model=config.model,
+        sampler=config.sampler,
+        optimizer=drc_jax.OptimizerConfig(clip_norm=1e-3),
+        batch_size=3,
+    )
+    state = jax.device_get(drc_jax.init_state(clipped, NUM_IMAGES))
+    state, metrics = step(clipped, state, batch())
+    moments = [leaf for leaf in jax.tree.leaves(state.generator_opt_state) if leaf.ndim]
+    # The first moment is (1 - beta1) times the clipped gradient; the second is far smaller.
+    norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in moments))
+    np.testing.assert_allclose(norm, 0.5 * 1e-3, rtol=1e-2)
+    assert metrics["generator_gradient_norm"] > 1e-2
+
+
+def test_a_latent_that_is_not_finite_is_told(config, initial):
+    broken = initial.posterior_chains.copy()
+    broken[4, 1, 0] = np.nan
+    _, metrics = step(config, initial.replace(posterior_chains=broken), batch())
+    assert metrics["latents_finite"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"index": np.array([0, 1, 6])}, r"\[0, 6\)"),
+        ({"index": np.array([0, -1, 2])}, r"\[0, 6\)"),
+        ({"index": np.array([0, 1, 1])}, "repeat"),
+        ({"image": np.zeros((3, 16, 16, 3), np.uint8)}, r"\(3, 8, 8, 3\)"),
+        ({"flip": np.zeros(2, bool)}, r"flip.*\(3,\)"),
+    ],
+)
+def test_bad_batches_are_refused(config, initial, change, message):
+    with pytest.raises(drc_jax.UserError, match=message):
+        drc_jax.train_step(config, initial, batch() | change)
+
+
+def test_a_batch_larger_than_the_data_is_refused(config):
+    with pytest.raises(drc_jax.UserError, match=r"batch_size 3 .* 2 images"):
+        drc_jax.init_state(config, 2)
