@@ -1,0 +1,44 @@
+"""Shows what data sets with masks look like (appendix G.1), before a model is trained on them.
+
+    python -m experiments.analyse --data=data/birds_128 --output=analysis
+    python -m experiments.analyse --data=data/birds_128,data/photos --split=test --output=analysis
+
+Writes analysis.html, one page with plots that needs no other file, and analysis.json: colour
+histograms of foreground and background, mask heat map, foreground share, and the two scores that a
+model must beat. Several data sets stand side by side and are compared.
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+from tqdm import tqdm
+
+from drc_jax.analysis import page
+from drc_jax.analysis.statistics import analyse_folders
+from experiments import cli
+
+_DATA = flags.DEFINE_list(
+    "data", None, "Folders of packed data sets with masks, apart by commas.", required=True
+)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the page and the numbers.", required=True)
+_SPLIT = flags.DEFINE_string("split", "train", "Which split of every data set.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Analyses and reports."""
+    del argv
+    folder = page.writable_folder(_OUTPUT.value)
+    with tqdm(unit="image", desc="analysing", delay=0.5) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        results = analyse_folders(_DATA.value, _SPLIT.value, progress=progress)
+    page.write(results, folder)
+    print(page.summary(results))
+    print(f"the page is {folder / page.HTML}, its numbers are in {folder / page.JSON}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
