@@ -56,7 +56,7 @@ anything. Colour overlap: the part that the colour histograms of foreground and 
 common, 0 to 100 %; the lower, the easier the two are told apart by colour alone."""
 _COLOUR = """\
 How the values 0 (dark) to 255 (bright) of each channel are spread over the foreground's pixels
-(filled) and over the background's (grey line), all images together; each curve sums to 100 %.
+(filled) and over the background's (dark line), all images together; each curve sums to 100 %.
 The scales are the same for all data sets. Where pure black or white goes beyond the scale, its
 share is written beside it. Overlap is the part that the two curves have in common."""
 _HEAT = """\
@@ -68,8 +68,8 @@ How many of the images have which share of foreground; the dashed line is the me
 the same for all data sets. Images close to 0 or 100 % have hardly anything to separate."""
 _COMPARISON = """\
 Histogram intersection, 100 % for the same colours and 0 % for none in common, as the mean over the
-three channels. Data sets with alike foregrounds, and shapes alike in the heat maps, are those
-between which a trained model can be expected to carry over."""
+three channels. The paper's appendix G.1 reads likeness here and in the heat maps as a reason why a
+model trained on one data set does well on another."""
 
 
 def writable_folder(path: str | os.PathLike[str]) -> pathlib.Path:

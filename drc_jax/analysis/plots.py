@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from drc_jax.analysis.statistics import CHANNELS, COLOUR_BINS, Statistics, intersection
+from drc_jax.analysis.statistics import CHANNELS, COLOUR_BINS, REGIONS, Statistics, intersection
 
 _COLOURS = ("#c62828", "#2e7d32", "#1565c0")
 _DPI = 110
@@ -33,14 +33,18 @@ def colours(item: Statistics, top: float) -> bytes:
     edges = np.linspace(0, 256, COLOUR_BINS + 1)
     for row, axes in enumerate(figure.subplots(3, 1, sharex=True, sharey=True)):
         foreground, background = item.foreground[row], item.background[row]
-        axes.stairs(foreground, edges, fill=True, color=_COLOURS[row], alpha=0.55)
-        axes.stairs(background, edges, color="#333333", linewidth=1.3)
+        filled = axes.stairs(foreground, edges, fill=True, color=_COLOURS[row], alpha=0.55)
+        line = axes.stairs(background, edges, color="#333333", linewidth=1.3)
+        if row == 0:
+            figure.legend(
+                [filled, line], REGIONS, loc="outside upper right", ncols=2, frameon=False
+            )
         common = intersection(foreground[None], background[None])
         axes.set_title(f"{CHANNELS[row]}: overlap {100 * common:.0f} %", fontsize=10, loc="left")
         for edge, side in ((0, "left"), (-1, "right")):
             high = [
                 f"{region} {100 * values[edge]:.0f} %"
-                for region, values in (("foreground", foreground), ("background", background))
+                for region, values in zip(REGIONS, (foreground, background), strict=True)
                 if values[edge] > top
             ]
             axes.text(
