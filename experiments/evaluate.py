@@ -31,7 +31,7 @@ _STEPS = flags.DEFINE_integer(
 _DATA = flags.DEFINE_string(
     "data", "", "Folder of another packed data set to score on; empty takes the run's own."
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 50, "Images at once.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the chains.", lower_bound=0)
 
 

@@ -179,11 +179,7 @@ class Tags(html.parser.HTMLParser):
 @pytest.mark.parametrize("num_sets", [1, 2])
 def test_page_stands_alone(tmp_path, num_sets):
     make(tmp_path / "<b>$x_1$")
-    make(
-        tmp_path / "large",
-        images=IMAGES.repeat(2, 1).repeat(2, 2),
-        masks=MASKS.repeat(2, 1).repeat(2, 2),
-    )
+    make(tmp_path / "large", "train", *LARGE)
     folders = [tmp_path / "<b>$x_1$", tmp_path / "large"][:num_sets]
     results = statistics.analyse_folders(folders, "train")
     folder = page.writable_folder(tmp_path / "new" / "out")

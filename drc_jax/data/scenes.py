@@ -1,7 +1,8 @@
 """Little lit scenes for quick runs: shaded balls and tiles on a smooth grey floor.
 
-In the manner of CLEVR, and as easy: a point light makes the floor vary slowly around a grey and
-shades one to three objects of saturated colours, which together cover 10 to 25 % of the image.
+In the manner of CLEVR, and as easy: a point light, whose place is all that varies, brightens a grey
+floor towards it and shades one or two objects of saturated colours, which together cover 15 to 30 %
+of the image.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import numpy as np
 from drc_jax.data import synthetic
 from drc_jax.data.packed import Record
 
-_FOREGROUND = (0.10, 0.25)  # share of the image
+_FOREGROUND = (0.15, 0.30)  # share of the image
 _LIGHT_HEIGHT = 0.8  # above the floor, in image sides
 
 
@@ -29,7 +30,7 @@ def generate(index: int, *, size: int, seed: int, split: str) -> Record:
     """
     rng = synthetic.example_rng(seed, split, index)
     light = rng.uniform(-0.3, 1.3, size=2)
-    image = np.repeat(_floor(rng, light, size)[:, :, None], 3, axis=2)
+    image = np.repeat(_floor(light, size)[:, :, None], 3, axis=2)
     foreground = np.zeros((size, size))
     areas, centres = _layout(rng)
     for area, centre in zip(areas, centres, strict=True):
@@ -50,18 +51,18 @@ def generate(index: int, *, size: int, seed: int, split: str) -> Record:
     return Record(synthetic.to_uint8(image), mask, f"scenes/{split}/{index:06d}")
 
 
-def _floor(rng: np.random.Generator, light: np.ndarray, size: int) -> np.ndarray:
+def _floor(light: np.ndarray, size: int) -> np.ndarray:
     """Brightness [S, S] of a grey floor under a point light: Lambert's law, low contrast."""
     x, y = synthetic.pixel_centres(size)
     squared = (x - light[0]) ** 2 + (y - light[1]) ** 2
     # cos(angle) / distance^2, which is 1 right under the light.
     lit = (1 + squared / _LIGHT_HEIGHT**2) ** -1.5
-    return rng.uniform(0.45, 0.60) + 0.25 * lit
+    return 0.5 + 0.2 * lit
 
 
 def _layout(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Areas [N] and centres [N, 2] of one to three objects that do not overlap."""
-    count = rng.integers(1, 4)
+    """Areas [N] and centres [N, 2] of one or two objects that do not overlap."""
+    count = rng.integers(1, 3)
     centres = None
     while centres is None:
         shares = rng.uniform(0.6, 1.4, count)
