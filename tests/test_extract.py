@@ -1,6 +1,10 @@
 """Extraction: files of every size and kind, restarts, names, failures, and the program."""
 
 import dataclasses
+import os
+import pathlib
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,8 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from PIL import Image
 
 from drc_jax import checkpoint, model, restarts
@@ -21,7 +23,6 @@ from drc_jax.errors import UserError
 from drc_jax.extract import extract, from_square, to_square
 from drc_jax.infer import infer_latents
 from drc_jax.workdir import claimed
-from experiments import extract as program
 
 SIDE = 8
 ENDINGS = (".png", ".webp", ".jpg")
@@ -271,8 +272,18 @@ class Trained:
     step: np.ndarray
 
 
-def test_the_program(tmp_path, params, capsys, monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))  # not the user's own
+# In a process of its own: programs' flags share names. Tells how often inference was compiled.
+PROGRAM = """if True:
+    import atexit
+    from drc_jax.infer import infer_latents
+    from experiments import cli, extract
+
+    atexit.register(lambda: print("compiled", infer_latents._cache_size()))
+    cli.run(extract.main)
+"""
+
+
+def test_the_program(tmp_path, params):
     workdir, photos, out = tmp_path / "run", tmp_path / "photos", tmp_path / "out"
     with claimed(workdir, CONFIG, "0"), checkpoint.CheckpointWriter(workdir, keep=1) as writer:
         writer.save(1, Trained(params, np.int32(1)))
@@ -282,14 +293,19 @@ def test_the_program(tmp_path, params, capsys, monkeypatch):
     (photos / "bad.jpg").write_text("words")
 
     def start(*arguments):
-        with flagsaver.flagsaver():
-            flags.FLAGS(["extract", f"--workdir={workdir}", f"--output={out}", *arguments])
-            return program.main([])
+        return subprocess.run(
+            [sys.executable, "-c", PROGRAM, f"--workdir={workdir}", f"--output={out}", *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=pathlib.Path(__file__).resolve().parents[1],
+            env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")},
+        )
 
-    traced = infer_latents._cache_size()
-    assert start(f"--input={photos}", "--restarts=2", "--batch_size=4", "--crop=letterbox") == 0
-    assert infer_latents._cache_size() <= traced + 1  # six pictures are a batch and a half
-    printed = capsys.readouterr().out
-    assert "failed: bad.jpg is no readable JPEG" in printed and "6 pictures done" in printed
+    done = start(f"--input={photos}", "--restarts=2", "--batch_size=4", "--crop=letterbox")
+    assert done.returncode == 0, done.stderr
+    assert "failed: bad.jpg is no readable JPEG" in done.stdout
+    assert "6 pictures done" in done.stdout
+    assert "compiled 1\n" in done.stdout  # six pictures are a batch and a half
     assert opened(out / "masks/2.png")[1].shape == (16, 22)
-    assert start(f"--input={photos / 'bad.jpg'}") == 1
+    assert start(f"--input={photos / 'bad.jpg'}").returncode == 1

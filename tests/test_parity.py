@@ -59,20 +59,16 @@ def relative_error(actual, expected):
 
 
 def network_error(actual, expected):
-    """Relative error of a network's whole gradient.
+    """Relative error of a network's whole gradient, which must be finite.
 
-    Over the network, not over each leaf: in the released variant one pre-activation lies 1.2e-7
-    from the leaky ReLU's kink (in float64), on the other side of it in the authors' float32, and
-    that alone moves some leaves by 4e-3. The norm of a mask head's one row has no slope; PyTorch
-    answers nan there, and ours must be finite.
+    The norm of a mask head's one row has no slope; PyTorch answers nan there, which is left out.
     """
     actual, expected = jax.tree.leaves(actual), jax.tree.leaves(expected)
     assert all(np.isfinite(leaf).all() for leaf in actual)
     pairs = [(a, e) for a, e in zip(actual, expected, strict=True) if np.isfinite(e).all()]
     assert len(pairs) >= len(actual) - 1
-    return relative_error(
-        *(np.concatenate([np.ravel(leaf) for leaf in side]) for side in zip(*pairs, strict=True))
-    )
+    flat = [np.concatenate([np.ravel(leaf) for leaf in side]) for side in zip(*pairs, strict=True)]
+    return relative_error(*flat)
 
 
 @pytest.fixture(scope="module", params=["supplement", "released"])
@@ -159,9 +155,14 @@ def test_generator_loss_and_gradients(case):
 
     expected = case.named("param/") | case.named(f"{case.variant}/gen_grad/")
     expected = drc_jax.interop.params_from_torch(case.config, expected)
+    # In the released variant's background one pre-activation is -1.2e-7 in float64, just under the
+    # leaky ReLU's kink, and just above it in the authors' float32. The direct forms round as
+    # theirs do and agree to 2e-6 everywhere; the product forms are on the true side.
+    kinked = case.variant == "released"
     for part in ("generator", "classifier"):
         for net, tree in gradient[part].items():
-            assert network_error(tree, expected[part][net]) < 1e-3, (part, net)
+            tolerance = 5e-3 if kinked and (part, net) == ("generator", "background") else 1e-3
+            assert network_error(tree, expected[part][net]) < tolerance, (part, net)
     chex.assert_trees_all_equal(gradient["ebm"], jax.tree.map(jnp.zeros_like, gradient["ebm"]))
 
 

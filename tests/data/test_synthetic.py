@@ -138,16 +138,16 @@ def test_scenes_are_colours_on_a_smooth_grey_floor():
     for record in scenes.records(60, size=32, seed=3, split="train"):
         image = record.image.astype(int)
         spread = image.max(axis=2) - image.min(axis=2)
-        assert 0.08 < record.mask.mean() < 0.27
+        assert 0.12 < record.mask.mean() < 0.33
         parts.append(count_parts(record.mask))
         assert spread[record.mask == 1].min() > 30
         floor = np.where(spread == 0, image[..., 0], -1)
         shown = floor[floor >= 0]
-        assert shown.size > 0.6 * 32 * 32
+        assert shown.size > 0.55 * 32 * 32
         assert shown.min() >= 100 and shown.max() <= 225 and shown.max() - shown.min() < 70
         beside = (floor[:, 1:] >= 0) & (floor[:, :-1] >= 0)
         assert np.abs(np.diff(floor, axis=1))[beside].max() <= 6
-    assert set(parts) == {1, 2, 3}
+    assert set(parts) == {1, 2}
 
 
 @GENERATORS
