@@ -77,10 +77,7 @@ def init_state(config: TrainConfig, num_images: int) -> TrainState:
     return _init_state(config, num_images)
 
 
-# Runs once and is slow to compile: dozens of QR decompositions, each of its own shape.
-@functools.partial(
-    jax.jit, static_argnums=(0, 1), compiler_options={"xla_backend_optimization_level": 0}
-)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _init_state(config: TrainConfig, num_images: int) -> TrainState:
     # No training step has this number, so that no key is used twice.
     root = jax.random.key(config.seed)
