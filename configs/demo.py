@@ -3,8 +3,8 @@
     python -m experiments.train --config=configs/demo.py --workdir=runs/demo
     python -m experiments.evaluate --workdir=runs/demo
 
-Cost: 2.0 to 2.2 s per iteration on two quiet cores, eleven minutes in all; twice that when other
-programs run beside it.
+Cost: 1.4 s per iteration on two idle cores, seven to eight minutes of training; twice that when
+other programs run beside it.
 Score: fixed IoU 81.1, Dice 89.2 on 64 unseen images (all foreground: 22.6 / 36.7).
 
 How the values were chosen: by the experiments in docs/results.md. All that varies of the floor is
