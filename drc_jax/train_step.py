@@ -174,8 +174,8 @@ def unchecked_train_step(
         num_steps=sampler.posterior_steps,
         step_size=sampler.posterior_step_size,
     )
-    # One after the other: XLA's CPU backend would run two loops that do not depend on each other
-    # at once, each on a single thread. It drops optimization barriers, but not 0 * x.
+    # One after the other: on XLA's CPU backend two loops that do not depend on each other took more
+    # than twice as long, seemingly each on one thread. A barrier did not help; 0 * x does.
     finite = jnp.nan_to_num(z_posterior[0, 0], posinf=0.0, neginf=0.0)
     start_prior = start_prior + 0.0 * finite
     z_prior = langevin.sample(
