@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from drc_jax import metrics, panels
+from drc_jax import folders, metrics, panels
 from drc_jax.data.batches import eval_batches
 from drc_jax.data.packed import PackedSplit
 from drc_jax.errors import UserError
@@ -137,7 +137,7 @@ def evaluate(
         )
     kept_settings = dict(settings or {})
     json.dumps(kept_settings)  # Fails here rather than after an hour of inference.
-    folder = _writable_folder(output_dir)
+    folder = folders.writable(output_dir, "results")
 
     inferred = _infer_all(infer_batch, split, batch_size, progress)
     true = np.asarray(masks) != 0
@@ -298,18 +298,6 @@ def _csv_text(
 
 def _mean(scores: metrics.Overlap) -> Score:
     return Score(float(np.mean(scores.iou)), float(np.mean(scores.dice)))
-
-
-def _writable_folder(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Makes a folder; UserError if it cannot be made or written."""
-    folder = pathlib.Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write results to {folder}: {error.strerror}") from None
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"cannot write results to {folder}: no permission; choose another folder")
-    return folder
 
 
 def _check_shapes(

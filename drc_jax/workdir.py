@@ -8,13 +8,12 @@ images/step_<step>.png  picture grids
 """
 
 import contextlib
-import fcntl
 import json
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from drc_jax import folders
 from drc_jax.config import TrainConfig, differing_fields, from_dict, to_dict
 from drc_jax.errors import UserError
 from drc_jax.panels import write_atomically
@@ -94,27 +93,8 @@ def claimed(workdir: pathlib.Path, config: TrainConfig, fingerprint: str) -> Ite
                 f"{workdir} was trained with another config, so it cannot go on with this one; "
                 f"choose another --workdir or undo: {'; '.join(different)}"
             )
-    with _locked(workdir):
+    busy = f"another process is training in {workdir}; wait for it or choose another --workdir"
+    with folders.locked(workdir, "the run", busy):
         text = json.dumps({"config": to_dict(config), "data_fingerprint": fingerprint}, indent=2)
         write_atomically(workdir / CONFIG_FILE, f"{text}\n".encode())
         yield
-
-
-@contextlib.contextmanager
-def _locked(workdir: pathlib.Path) -> Iterator[None]:
-    """Makes the folder and locks it for this process until the block ends, or the process."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(workdir, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise UserError(f"cannot write to --workdir {workdir}: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another process is training in {workdir}; wait for it or choose another --workdir"
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)

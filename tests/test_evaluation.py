@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from drc_jax import evaluation, metrics
-from drc_jax.data import packed
+from drc_jax.data import packed, packing
 from drc_jax.errors import UserError
 
 SIZE = 16
@@ -34,7 +34,7 @@ def _open(root, images, masks) -> packed.PackedSplit:
         for i, (image, mask) in enumerate(zip(images, masks, strict=True))
     ]
     has_masks = masks[0] is not None
-    packed.write_split(
+    packing.write_split(
         root, "test", records, image_size=SIZE, has_masks=has_masks, source={"kind": "made up"}
     )
     return packed.open_split(root, "test")

@@ -17,7 +17,8 @@ import pytest
 
 from drc_jax import checkpoint, interrupt, loop
 from drc_jax.config import DataConfig, ModelConfig, TrainConfig
-from drc_jax.data.packed import PackedSplit, Record, open_split, write_split
+from drc_jax.data.packed import PackedSplit, Record, open_split
+from drc_jax.data.packing import write_split
 from drc_jax.errors import UserError
 from drc_jax.interrupt import StopSignal
 from drc_jax.recorder import NonFiniteError, truncate_log

@@ -75,7 +75,7 @@ def test_a_foreign_folder_is_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(UserError, match=r"thesis\.tex is a file"):
         claim(tmp_path / "thesis.tex")
-    with pytest.raises(UserError, match="cannot write to --workdir"):
+    with pytest.raises(UserError, match="cannot write the run to"):
         claim(tmp_path / "thesis.tex" / "run")
     with pytest.raises(UserError, match="is not a training folder"):
         load_config(tmp_path)

@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import html
 import json
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -14,7 +13,6 @@ import numpy as np
 from drc_jax import panels
 from drc_jax.analysis import plots
 from drc_jax.analysis.statistics import CHANNELS, REGIONS, Statistics, intersection
-from drc_jax.errors import UserError
 
 HTML, JSON = "analysis.html", "analysis.json"
 
@@ -72,28 +70,12 @@ three channels. The paper's appendix G.1 reads likeness here and in the heat map
 model trained on one data set does well on another."""
 
 
-def writable_folder(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Makes the folder for the results, before the work that fills it.
-
-    Raises:
-      UserError: if it cannot be made or written.
-    """
-    folder = pathlib.Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write the analysis to {folder}: {error.strerror}") from None
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"cannot write the analysis to {folder}: no permission")
-    return folder
-
-
 def write(results: Mapping[str, Statistics], folder: pathlib.Path) -> None:
     """Writes ``analysis.json`` and ``analysis.html``, each at once and whole.
 
     Args:
       results: the statistics by name, at least one.
-      folder: where to, from `writable_folder`.
+      folder: where to; it must exist.
     """
     text = json.dumps(to_json(results), allow_nan=False, ensure_ascii=False) + "\n"
     panels.write_atomically(folder / JSON, text.encode())

@@ -4,7 +4,6 @@ TensorFlow Datasets is imported where it is used: only preparing needs it, never
 """
 
 import contextlib
-import fcntl
 import io
 import logging
 import os
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from drc_jax import folders
 from drc_jax.data.crops import Box
 from drc_jax.data.decode import UnreadableError
 from drc_jax.errors import UserError
@@ -98,7 +98,8 @@ def prepared_builder(name: str, source: str | os.PathLike[str], *, downloads: bo
     except ImportError as error:
         raise UserError(f"{error}: preparing this data set needs {_EXTRA}") from None
     work = folder / WORK_FOLDER
-    with _locked(work), _without_absl_warnings():
+    busy = f"another preparation is using {work}; wait until it ends"
+    with folders.locked(work, "extracted archives", busy), _without_absl_warnings():
         builder = tfds.builder(name, data_dir=work, file_format="array_record")
         if builder.is_prepared():
             return builder
@@ -144,23 +145,6 @@ def _missing_archives(builder: Any, folder: pathlib.Path) -> list[str]:
 
 def _by_hand(missing: Sequence[str]) -> str:
     return f"put these archives there by hand: {', '.join(missing)}"
-
-
-@contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[None]:
-    """Makes ``folder`` and keeps other preparations out of it."""
-    try:
-        folder.mkdir(exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise UserError(f"another preparation is using {folder}; wait until it ends") from None
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tqdm
 
-from drc_jax.data.packed import Record, open_split, splits, write_split
+from drc_jax.data.packed import Record, open_split, splits
+from drc_jax.data.packing import write_split
 from drc_jax.errors import UserError
 
 
