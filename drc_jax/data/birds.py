@@ -1,5 +1,6 @@
 """Birds: Caltech-UCSD Birds-200-2011, a square around every bird's box (SPEC section 7)."""
 
+import functools
 import os
 import pathlib
 import tarfile
@@ -7,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from drc_jax.data import official
+from drc_jax.data import builders, official
 from drc_jax.data.crops import square_crop, square_crop_mask
-from drc_jax.data.decode import UnreadableError
 from drc_jax.data.packed import Record
 from drc_jax.data.writing import Part, write_dataset
 from drc_jax.errors import UserError
@@ -22,6 +23,7 @@ _ARCHIVE = "CUB_200_2011.tgz"
 _IMAGES = "CUB_200_2011/images/"
 # The masks hold the share of annotators that marked a pixel, in steps of 51.
 _MAJORITY = 128
+_ENCODED = ("image", "segmentation_mask")
 
 
 def prepare(
@@ -50,7 +52,7 @@ def prepare(
         required.
     """
     official.check_options(size, max_damaged)
-    builder = official.prepared_builder("caltech_birds2011", source)
+    builder = builders.prepared_builder("caltech_birds2011", source, variant=streaming_builder)
     file = pathlib.Path(source) / SPLIT_FILE
     parts = {}
     if file.exists():
@@ -59,13 +61,19 @@ def prepare(
         for code, split in _CODES.items():
             names = {name for name, value in codes.items() if value == code}
             if names:
-                parts[split] = Part(_records(builder, names, size, max_damaged), None)
+                parts[split] = Part(_chosen(builder, names, size, max_damaged), None)
     else:
         division = "published"
         for split in ("train", "test"):
-            every = _raw(builder, (split,))
-            count = official.num_examples(builder, split)
-            parts[split] = Part(_convert(every, count, size, max_damaged), None)
+            records = official.converted(
+                builder,
+                split,
+                functools.partial(_convert, size),
+                _name,
+                encoded=_ENCODED,
+                max_damaged=max_damaged,
+            )
+            parts[split] = Part(records, None)
     write_dataset(
         output,
         parts,
@@ -117,7 +125,7 @@ def read_split_file(path: str | os.PathLike[str], names: list[str]) -> dict[str,
 def _image_names(source: pathlib.Path) -> list[str]:
     """The image names of ``images.txt``, in its order, out of the archive."""
     # The builder leaves what it extracted beside its downloads, under the archive's name.
-    extracted = source / official.WORK_FOLDER / "downloads" / "extracted"
+    extracted = source / builders.WORK_FOLDER / "downloads" / "extracted"
     listings = sorted(extracted.glob("*/CUB_200_2011/images.txt"))
     if listings:
         text = listings[0].read_text(encoding="utf-8")
@@ -141,37 +149,91 @@ def _listing_in_archive(archive: pathlib.Path) -> str:
     raise UserError(f"{SPLIT_FILE} needs CUB_200_2011/images.txt, which is not in {archive}")
 
 
-def _records(builder: Any, names: set[str], size: int, max_damaged: float) -> Iterator[Record]:
+def streaming_builder(published: Any) -> Any:
+    """The class of the builder, made to have one picture and its mask in memory at a time.
+
+    The published one decodes the masks of all pictures, 2 GB, before it writes the first.
+
+    Args:
+      published: ``CaltechBirds2011`` of TensorFlow Datasets.
+
+    Returns:
+      A class that writes the same examples, with the masks' files as they are published.
+    """
+
+    class CaltechBirds2011(published, skip_registration=True):  # type: ignore[call-arg]
+        name = published.name
+        url_infos = published.url_infos
+        pkg_dir_path = published._get_pkg_dir_path()
+
+        def _split_generators(self, downloads: Any) -> dict[str, Any]:
+            urls = self._caltech_birds_info
+            images, masks = map(
+                pathlib.Path,
+                downloads.download_and_extract([urls.images_url, urls.segmentations_url]),
+            )
+            lists = ("images.txt", "train_test_split.txt", "bounding_boxes.txt")
+            tables = (_table(images / "CUB_200_2011" / name) for name in lists)
+            rows = [
+                (name[0], is_train[0] == "1", list(map(float, box)))
+                for name, is_train, box in zip(*tables, strict=True)
+            ]
+            return {
+                split: self._generate_examples(
+                    images, masks, [row for row in rows if row[1] == (split == "train")]
+                )
+                for split in ("train", "test")
+            }
+
+        def _generate_examples(
+            self, images: pathlib.Path, masks: pathlib.Path, rows: list[Any]
+        ) -> Iterator[tuple[str, dict[str, Any]]]:
+            for name, _, box in rows:
+                mask = masks / "segmentations" / pathlib.Path(name).with_suffix(".png")
+                with Image.open(mask) as header:
+                    sides = self._get_bounding_box_values(box, *header.size)
+                folder = name.split("/")[0]
+                yield (
+                    _IMAGES + name,
+                    {
+                        "image": str(images / (_IMAGES + name)),
+                        "image/filename": _IMAGES + name,
+                        "label": int(folder.split(".")[0]) - 1,
+                        "label_name": folder.split(".")[1].lower(),
+                        "bbox": np.minimum(sides, 1.0),
+                        "segmentation_mask": str(mask),
+                    },
+                )
+
+    return CaltechBirds2011
+
+
+def _table(path: pathlib.Path) -> list[list[str]]:
+    """The lines of a list in the archive, in words, without their first, the picture's number."""
+    return [line.split()[1:] for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _chosen(builder: Any, names: set[str], size: int, max_damaged: float) -> Iterator[Record]:
     """The images of some names, wherever the published division has put them."""
-    every = _raw(builder, ("train", "test"))
+    every = (
+        example
+        for split in ("train", "test")
+        for example in builders.examples(builder, split, encoded=_ENCODED)
+    )
     chosen = (e for e in every if _name(e).removeprefix(_IMAGES) in names)
-    return _convert(chosen, len(names), size, max_damaged)
-
-
-def _raw(builder: Any, splits: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    for split in splits:
-        yield from official.examples(builder, split, encoded=("image", "segmentation_mask"))
+    convert = functools.partial(_convert, size)
+    return official.skip_damaged(chosen, convert, _name, len(names), max_damaged)
 
 
 def _name(example: dict[str, Any]) -> str:
     return example["image/filename"].decode("utf-8")
 
 
-def _convert(
-    examples: Iterator[dict[str, Any]], count: int, size: int, max_damaged: float
-) -> Iterator[Record]:
-    def convert(example: dict[str, Any]) -> Record:
-        image = official.decode(example["image"], "RGB")
-        levels = official.decode(example["segmentation_mask"], "L")
-        height, width = image.shape[:2]
-        if levels.shape != (height, width):
-            raise UnreadableError(
-                f"has a mask of {levels.shape[1]}x{levels.shape[0]} instead of {width}x{height}"
-            )
-        box = official.pixel_box(example["bbox"], width, height)
-        mask = (levels >= _MAJORITY).astype(np.uint8)
-        return Record(
-            square_crop(image, box, size), square_crop_mask(mask, box, size), _name(example)
-        )
-
-    return official.skip_damaged(examples, convert, _name, count, max_damaged)
+def _convert(size: int, example: dict[str, Any]) -> Record:
+    image = official.decode(example["image"], "RGB")
+    levels = official.decode(example["segmentation_mask"], "L")
+    official.check_same_size(levels, image)
+    height, width = image.shape[:2]
+    box = official.pixel_box(example["bbox"], width, height)
+    mask = (levels >= _MAJORITY).astype(np.uint8)
+    return Record(square_crop(image, box, size), square_crop_mask(mask, box, size), _name(example))

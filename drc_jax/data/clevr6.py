@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from drc_jax.data import official
+from drc_jax.data import builders, official
 from drc_jax.data.crops import Window
 from drc_jax.data.decode import UnreadableError
 from drc_jax.data.images import resize_image, resize_mask
@@ -71,7 +71,7 @@ def prepare(
         raise UserError(
             f"num_train must be at least 1 and num_test at least 0, got {num_train} and {num_test}"
         )
-    official.import_tensorflow()
+    builders.import_tensorflow()
     path = _find(pathlib.Path(source))
     ranges = {"train": (0, num_train)}
     if num_test:
@@ -137,7 +137,7 @@ def _ahead(
 
 def _scenes(path: pathlib.Path, start: int, stop: int) -> Iterator[Scene]:
     """The records start to stop - 1 of the file."""
-    tf = official.import_tensorflow()
+    tf = builders.import_tensorflow()
     number = start  # of the next record
     stored = tf.data.TFRecordDataset(str(path), compression_type="GZIP")
     try:
@@ -159,7 +159,7 @@ def _scenes(path: pathlib.Path, start: int, stop: int) -> Iterator[Scene]:
 
 def _convert(scene: Scene, size: int) -> Record | None:
     """Parses a record; None for a scene with too many objects."""
-    tf = official.import_tensorflow()
+    tf = builders.import_tensorflow()
     visibility = _parse(tf, scene, "visibility", [ENTITIES], tf.float32).numpy()
     # Entity 0 is the background, which is always visible.
     if visibility.sum() - 1 > MAX_OBJECTS:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tqdm
 
-from drc_jax.data import decode, detect, mask_filters, official, review
+from drc_jax.data import builders, decode, detect, mask_filters, official, review
 from drc_jax.data.crops import Box, square_crop, square_crop_mask
 from drc_jax.data.mask_filters import MaskFilter, Verdict
 from drc_jax.data.mask_folder import MaskFolder
@@ -72,13 +72,13 @@ def prepare(
     output: str | os.PathLike[str],
     *,
     source: str,
-    masks: str | None,
-    weights: str | None,
-    size: int,
-    max_damaged: float,
-    overwrite: bool,
+    masks: str | None = None,
+    weights: str | None = None,
+    size: int = 128,
+    max_damaged: float = official.MAX_DAMAGED,
+    overwrite: bool = False,
 ) -> None:
-    """Crops pictures, gives them masks and writes those with a good one as packed splits.
+    """Writes the pictures that have a good mask, cropped, as splits ``train`` and ``test``.
 
     Masks are detected on the cropped pictures, as the paper did (appendix A.2). What was detected
     is kept in ``output/review``, so that an interrupted run goes on and one after an edit of the
@@ -88,7 +88,8 @@ def prepare(
       published: the data set.
       output: folder of the data set.
       source: folder of the archives.
-      masks: folder of masks to use instead of detecting them; pictures without one are left out.
+      masks: folder of masks to use instead of detecting them, see `mask_folder.MaskFolder`;
+        pictures without one are left out.
       weights: file of the detector's weights; None for torchvision's own.
       size: image side S in pixels.
       max_damaged: share of damaged pictures, or of unusable masks, that is tolerated.
@@ -105,7 +106,7 @@ def prepare(
         given = MaskFolder(masks, unique_names=published.unique_names)
     else:
         detector = detect.mask_rcnn(weights)
-    builder = official.prepared_builder(published.builder, source, downloads=published.downloads)
+    builder = builders.prepared_builder(published.builder, source, downloads=published.downloads)
     info: dict[str, Any] = {"dataset": published.name, "builder": builder.info.full_name}
     parts = {
         split: _pictures(published, builder, split, max_damaged) for split in ("train", "test")
@@ -140,15 +141,15 @@ def prepare(
 
 
 def _pictures(published: Published, builder: Any, split: str, max_damaged: float) -> _Pictures:
-    count = official.num_examples(builder, split)
-    stream = official.skip_damaged(
-        official.examples(builder, split, encoded=("image",)),
+    stream = official.converted(
+        builder,
+        split,
         functools.partial(published.convert, split),
         functools.partial(published.picture_name, split),
-        count,
-        max_damaged,
+        encoded=("image",),
+        max_damaged=max_damaged,
     )
-    return _Pictures(stream, count)
+    return _Pictures(stream, builders.num_examples(builder, split))
 
 
 def _judge(detector: detect.Detector, rules: MaskFilter, image: np.ndarray) -> Verdict:

@@ -1,6 +1,9 @@
-"""Dogs: Stanford Dogs, a square around a box, with masks by Mask R-CNN (appendix A.2)."""
+"""Dogs: Stanford Dogs, a square around a box, with masks by Mask R-CNN (appendix A.2).
 
-import os
+Some pictures have several boxes; the square is cut around the largest. The archives are
+``images.tar``, ``lists.tar`` and ``annotation.tar``, downloaded if they are missing.
+"""
+
 from typing import Any
 
 import numpy as np
@@ -10,46 +13,6 @@ from drc_jax.data.crops import box_window
 from drc_jax.data.mask_filters import MaskFilter
 
 RULES = MaskFilter("dog", max_share=0.9, max_person=0.05)
-
-
-def prepare(
-    output: str | os.PathLike[str],
-    *,
-    source: str,
-    masks: str | None = None,
-    weights: str | None = None,
-    size: int = 128,
-    max_damaged: float = official.MAX_DAMAGED,
-    overwrite: bool = False,
-) -> None:
-    """Writes the dogs that have a good mask as the published splits ``train`` and ``test``.
-
-    Some pictures have several boxes; the square is cut around the largest.
-
-    Args:
-      output: folder of the data set. Detected masks are reviewed in its sub-folder ``review``.
-      source: folder of ``images.tar``, ``lists.tar`` and ``annotation.tar``, downloaded if they are
-        missing.
-      masks: folder of masks to use instead of detecting them; see `mask_folder.MaskFolder`.
-      weights: file of torchvision's Mask R-CNN weights; None downloads them.
-      size: image side S in pixels.
-      max_damaged: share of damaged images that is tolerated.
-      overwrite: replace splits that are there.
-
-    Raises:
-      UserError: if an extra is not installed, or an archive, a mask, the weights, an argument or
-        what lies at ``output`` is not as required.
-    """
-    detected.prepare(
-        _DOGS,
-        output,
-        source=source,
-        masks=masks,
-        weights=weights,
-        size=size,
-        max_damaged=max_damaged,
-        overwrite=overwrite,
-    )
 
 
 def _convert(split: str, example: dict[str, Any]) -> detected.Boxed:
@@ -69,7 +32,7 @@ def _name(split: str, example: dict[str, Any]) -> str:
     return example["image/filename"].decode("utf-8")
 
 
-_DOGS = detected.Published(
+DOGS = detected.Published(
     name="dogs",
     builder="stanford_dogs",
     downloads=True,

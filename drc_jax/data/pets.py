@@ -5,14 +5,14 @@ square is cut without one. Of the trimap (1 foreground, 2 background, 3 the band
 takes 1 alone.
 """
 
+import functools
 import os
 from typing import Any
 
 import numpy as np
 
-from drc_jax.data import official
+from drc_jax.data import builders, official
 from drc_jax.data.crops import centre_crop, centre_crop_mask
-from drc_jax.data.decode import UnreadableError
 from drc_jax.data.packed import Record
 from drc_jax.data.writing import Part, write_dataset
 
@@ -41,31 +41,27 @@ def prepare(
       UserError: if an archive, an argument or what lies at ``output`` is not as required.
     """
     official.check_options(size, max_damaged)
-    builder = official.prepared_builder("oxford_iiit_pet", source)
+    builder = builders.prepared_builder("oxford_iiit_pet", source)
 
     def convert(example: dict[str, Any]) -> Record:
         image = official.decode(example["image"], "RGB")
         # Palette files hold the labels as indices, which "L" would look up as colours.
         trimap = official.decode_labels(example["segmentation_mask"])
-        if trimap.shape != image.shape[:2]:
-            raise UnreadableError(f"has a trimap of another size: {trimap.shape}")
+        official.check_same_size(trimap, image)
         mask = (trimap == _FOREGROUND).astype(np.uint8)
         return Record(centre_crop(image, size), centre_crop_mask(mask, size), _name(example))
 
-    parts = {}
-    for split in ("train", "test"):
-        stored = official.examples(builder, split, encoded=("image", "segmentation_mask"))
-        records = official.skip_damaged(
-            stored,
-            convert,
-            _name,
-            count=official.num_examples(builder, split),
-            max_damaged=max_damaged,
-        )
-        parts[split] = Part(records, None)
+    read = functools.partial(
+        official.converted,
+        builder,
+        convert=convert,
+        name=_name,
+        encoded=("image", "segmentation_mask"),
+        max_damaged=max_damaged,
+    )
     write_dataset(
         output,
-        parts,
+        {split: Part(read(split), None) for split in ("train", "test")},
         image_size=size,
         has_masks=True,
         source={"dataset": "pets", "builder": builder.info.full_name},

@@ -6,7 +6,18 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from drc_jax.data import birds, cars, clevr6, dogs, folder, npz, pets, scenes, tm_dsprites
+from drc_jax.data import (
+    birds,
+    cars,
+    clevr6,
+    detected,
+    dogs,
+    folder,
+    npz,
+    pets,
+    scenes,
+    tm_dsprites,
+)
 from drc_jax.data.writing import Part, write_dataset
 from drc_jax.errors import UserError
 
@@ -65,8 +76,8 @@ PREPARERS: dict[str, Callable[..., None]] = {
     "npz": npz.prepare,
     "folder": folder.prepare,
     "birds": birds.prepare,
-    "dogs": dogs.prepare,
-    "cars": cars.prepare,
+    "dogs": functools.partial(detected.prepare, dogs.DOGS),
+    "cars": functools.partial(detected.prepare, cars.CARS),
     "clevr6": clevr6.prepare,
     "pets": pets.prepare,
 }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drc_jax.data import detect, detected, official, review
+from drc_jax.data import builders, detect, detected, review
 from drc_jax.data.detect import Detection
 from drc_jax.data.mask_filters import MaskFilter
 from drc_jax.data.packed import open_split, splits
@@ -69,9 +69,9 @@ PUBLISHED = detected.Published(
 def detector(monkeypatch):
     """In the place of the detector and of the builder, which `test_official` runs."""
     builder = types.SimpleNamespace(info=types.SimpleNamespace(full_name="stanford_dogs/0.2.0"))
-    monkeypatch.setattr(official, "prepared_builder", lambda *args, **options: builder)
-    monkeypatch.setattr(official, "num_examples", lambda builder, split: len(NAMES[split]))
-    monkeypatch.setattr(official, "examples", lambda builder, split, encoded: iter(NAMES[split]))
+    monkeypatch.setattr(builders, "prepared_builder", lambda *args, **options: builder)
+    monkeypatch.setattr(builders, "num_examples", lambda builder, split: len(NAMES[split]))
+    monkeypatch.setattr(builders, "examples", lambda builder, split, encoded: iter(NAMES[split]))
     fake = FakeDetector()
     monkeypatch.setattr(detect, "mask_rcnn", lambda weights: fake)
     return fake

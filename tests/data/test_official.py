@@ -6,7 +6,7 @@ import numpy as np
 import official_archives as archives
 import pytest
 
-from drc_jax.data import detect, official
+from drc_jax.data import birds, detect, official
 from drc_jax.data.detect import Detection
 from drc_jax.data.packed import open_split, splits
 from drc_jax.data.prepare import prepare
@@ -71,6 +71,30 @@ def test_birds(tmp_path, source, monkeypatch):
     stripes = np.zeros((SIZE, SIZE), np.uint8)
     stripes[:, 16:] = 1
     np.testing.assert_array_equal(everything[bird(1)][1], stripes)
+
+
+def test_the_streaming_builder_writes_what_the_published_one_does(source, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    archives.write_birds(source)
+    archives.trust(monkeypatch, "caltech_birds2011", source)
+    published = tfds.builder_cls("caltech_birds2011")
+    streaming = birds.streaming_builder(published)
+    written = []
+    for number, kind in enumerate((published, streaming)):
+        builder = kind(data_dir=source / str(number), file_format="array_record")
+        builder.download_and_prepare(
+            download_dir=source / str(number),
+            download_config=tfds.download.DownloadConfig(manual_dir=source),
+        )
+        written.append(builder.as_data_source())
+    assert written[0].keys() == written[1].keys() == {"train", "test"}
+    for split in written[0]:
+        assert len(written[0][split]) == len(written[1][split]) == 2
+        for expected, found in zip(*(data[split] for data in written), strict=True):
+            assert expected.keys() == found.keys()
+            for feature in expected:
+                np.testing.assert_array_equal(found[feature], expected[feature])
 
 
 @pytest.mark.parametrize("text", ["1 0\n2 2\n3 0\n4 1\n", "0\n2\n0\n1\n", "4 1\n3 0\n2 2\n1 0\n"])
