@@ -14,6 +14,7 @@ import json
 import logging
 import pathlib
 import shutil
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -25,6 +26,8 @@ from drc_jax.errors import UserError
 FOLDER = "checkpoints"
 DAMAGED_FOLDER = "damaged_checkpoints"
 DIGESTS = "digests.json"
+# Of a checkpoint: files that are not part of the state.
+FILES = "files"
 
 _log = logging.getLogger(__name__)
 
@@ -57,8 +60,12 @@ def _digests(folder: pathlib.Path) -> dict[str, str]:
 
 
 def _items(state: Any) -> dict[str, Any]:
-    """The state as Orbax items: the parameters can be read without the optimizers and chains."""
+    """The state as Orbax items: the parameters can be read without the optimizers and chains.
+
+    Fields that are None are left out.
+    """
     fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+    fields = {name: value for name, value in fields.items() if value is not None}
     return {"params": fields.pop("params"), "rest": fields}
 
 
@@ -68,6 +75,11 @@ def saved_steps(workdir: pathlib.Path) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(int(p.name) for p in folder.iterdir() if p.is_dir() and p.name.isdigit())
+
+
+def saved_files(workdir: pathlib.Path, step: int) -> pathlib.Path:
+    """The folder of what was put beside the state when the checkpoint of ``step`` was saved."""
+    return workdir / FOLDER / str(step) / FILES
 
 
 def _verify(folder: pathlib.Path) -> None:
@@ -185,18 +197,27 @@ class CheckpointWriter:
         for leftover in self._folder.glob("*.partial*"):
             shutil.rmtree(leftover)
 
-    def save(self, step: int, state: Any) -> None:
+    def save(
+        self,
+        step: int,
+        state: Any,
+        copy_files: Callable[[pathlib.Path], concurrent.futures.Future[None]] | None = None,
+    ) -> None:
         """Starts saving ``state``, once the save before it has finished.
 
         Args:
           step: number of completed training steps; no newer checkpoint may exist.
           state: leaves as returned by ``to_host``; they must not be written to afterwards.
+          copy_files: called at once with a folder to make, into which it copies in the background
+            what belongs to the checkpoint beside the state; see ``saved_files``.
 
         Raises:
           UserError: when the save before this one failed, as on a full disk.
         """
         self.wait()
-        self._pending = self._thread.submit(self._write, step, _items(state))
+        files = self._folder / f"{step}.partial.{FILES}"
+        copied = None if copy_files is None else copy_files(files)
+        self._pending = self._thread.submit(self._write, step, _items(state), files, copied)
 
     def wait(self) -> None:
         """Waits until everything is on disk.
@@ -213,11 +234,20 @@ class CheckpointWriter:
             reason = str(error).splitlines()[0][:200]
             raise UserError(f"could not write a checkpoint to {self._folder}: {reason}") from error
 
-    def _write(self, step: int, items: dict[str, Any]) -> None:
+    def _write(
+        self,
+        step: int,
+        items: dict[str, Any],
+        files: pathlib.Path,
+        copied: concurrent.futures.Future[None] | None,
+    ) -> None:
         partial = self._folder / f"{step}.partial"
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
             writer.save(partial.absolute(), args=ocp.args.Composite(**args))
+        if copied is not None:
+            copied.result()
+            files.rename(partial / FILES)
         (partial / DIGESTS).write_text(json.dumps(_digests(partial), indent=1))
         partial.rename(self._folder / str(step))
         for old in saved_steps(self._workdir)[: -self._keep]:

@@ -1,5 +1,6 @@
 """Checkpoints come back exactly, survive kills, and damage never goes unnoticed."""
 
+import concurrent.futures
 import logging
 import pathlib
 import shutil
@@ -141,6 +142,50 @@ def test_a_save_that_fails_is_reported(tmp_path):
         writer.save(1, checkpoint.to_host(make_state(1)))
         with pytest.raises(UserError, match="could not write a checkpoint"):
             writer.wait()
+
+
+def copier(content: bytes):
+    """Copies a file in the background, as `save` asks for."""
+
+    def copy(folder: pathlib.Path) -> concurrent.futures.Future:
+        def write() -> None:
+            folder.mkdir()
+            (folder / "bank").write_bytes(content)
+
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            return pool.submit(write)
+
+    return copy
+
+
+def test_files_beside_the_state(tmp_path, caplog):
+    with checkpoint.CheckpointWriter(tmp_path, keep=2) as writer:
+        for step in (4, 8):
+            state = checkpoint.to_host(make_state(step)).replace(posterior_chains=None)
+            writer.save(step, state, copier(b"bank of %d" % step))
+        writer.wait()
+    like = LIKE.replace(posterior_chains=None)
+    step, state = checkpoint.restore_state(tmp_path, like)
+    assert step == 8
+    assert_same(state, make_state(8).replace(posterior_chains=None))
+    assert (checkpoint.saved_files(tmp_path, 8) / "bank").read_bytes() == b"bank of 8"
+    assert len(list((tmp_path / checkpoint.FOLDER).iterdir())) == 2
+    flip_a_bit(checkpoint.saved_files(tmp_path, 8) / "bank")
+    assert checkpoint.restore_params(tmp_path)[0] == 4
+    assert "files/bank is not as it was written" in caplog.text
+
+
+def test_files_that_cannot_be_copied_are_reported(tmp_path):
+    def copy(folder: pathlib.Path) -> concurrent.futures.Future:
+        failed = concurrent.futures.Future()
+        failed.set_exception(OSError(28, "No space left on device"))
+        return failed
+
+    with checkpoint.CheckpointWriter(tmp_path, keep=2) as writer:
+        writer.save(1, checkpoint.to_host(make_state(1)), copy)
+        with pytest.raises(UserError, match=r"could not write a checkpoint .* No space left"):
+            writer.wait()
+    assert checkpoint.saved_steps(tmp_path) == []
 
 
 def test_kill_in_the_middle_of_a_save_leaves_the_earlier_one(tmp_path):

@@ -15,6 +15,7 @@ LAYERS = [
     {"losses", "interop"},
     {"train_step", "infer", "restarts"},
     {"benchmark", "checkpoint", "workdir", "interrupt", "recorder", "training_data"},
+    {"chain_banks"},
     {"loop", "trained"},
     {"extract", "analysis", "sharding"},
 ]
