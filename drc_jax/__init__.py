@@ -12,7 +12,8 @@ from drc_jax.errors import UserError
 from drc_jax.infer import infer, sample_prior
 from drc_jax.losses import ebm_loss, generator_loss
 from drc_jax.model import Regions, init_params, posterior_energy, prior_energy, render
-from drc_jax.train_step import TrainState, init_state, train_step
+from drc_jax.train_state import TrainState, init_state
+from drc_jax.train_step import train_step, train_step_from_chains
 
 __all__ = [
     "DataConfig",
@@ -36,4 +37,5 @@ __all__ = [
     "render",
     "sample_prior",
     "train_step",
+    "train_step_from_chains",
 ]

@@ -11,7 +11,8 @@ import numpy as np
 
 from drc_jax import flops, langevin, model
 from drc_jax.config import TrainConfig
-from drc_jax.train_step import init_state, unchecked_train_step
+from drc_jax.train_state import init_state
+from drc_jax.train_step import unchecked_train_step
 
 PARTS = ("posterior", "prior", "train")
 

@@ -286,7 +286,14 @@ class TrainConfig:
 
     Attributes:
       model, sampler, optimizer, data: the parts above.
-      batch_size: images per iteration.
+      batch_size: images per iteration, over all devices.
+      images_at_once: 0 for the whole batch; otherwise every device takes its share of the batch in
+        equal parts of this many images, one after the other, which needs less memory and gives
+        the same result to rounding.
+      num_devices: devices, over all processes, that share every batch; each has its share of the
+        images and their chains. It says which images a batch may have, so a run keeps it.
+      chain_bank: where the chains of all images lie, ``device`` or ``host`` (files that are read
+        ahead and written back, for image sets whose chains do not fit on the device).
       iterations: training iterations in all.
       seed: everything random in training derives from (seed, step).
       log_every: iterations between lines of ``metrics.jsonl``.
@@ -300,6 +307,9 @@ class TrainConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
     data: DataConfig = DataConfig()
     batch_size: int = 48
+    images_at_once: int = 0
+    num_devices: int = 1
+    chain_bank: str = "device"
     iterations: int = 10_000
     seed: int = 0
     log_every: int = 10
@@ -313,12 +323,29 @@ class TrainConfig:
             self,
             1,
             "batch_size",
+            "num_devices",
             "iterations",
             "log_every",
             "checkpoint_every",
             "keep_checkpoints",
         )
-        _check_at_least(self, 0, "seed", "image_every")
+        _check_at_least(self, 0, "seed", "image_every", "images_at_once")
+        _check_choice(self, "chain_bank", ("device", "host"))
+        if self.batch_size % self.num_devices:
+            raise UserError(
+                f"num_devices must divide batch_size {self.batch_size}, got {self.num_devices}"
+            )
+        share = self.batch_size // self.num_devices
+        if self.images_at_once and share % self.images_at_once:
+            raise UserError(
+                f"images_at_once must be 0 or divide the {share} images that each device has of a "
+                f"batch, got {self.images_at_once}"
+            )
+        if self.chain_bank == "host" and self.num_devices > 1:
+            raise UserError(
+                f"chain_bank 'host' works on one device only, got num_devices {self.num_devices}; "
+                "several devices share the chains between them, so set chain_bank to 'device'"
+            )
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:

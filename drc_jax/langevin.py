@@ -23,8 +23,18 @@ class Diagnostics(NamedTuple):
     mean_square: Any
 
 
+def _has_key_per_chain(key: chex.PRNGKey) -> bool:
+    """Whether ``key`` is a [B] array of keys, of the new style or the old, and not one key."""
+    return jax.random.key_data(key).ndim > 1
+
+
 def _noise_like(key: chex.PRNGKey, z: Any) -> Any:
-    """Standard normal float32 noise of the shapes of ``z``, cast to its dtypes."""
+    """Standard normal float32 noise of the shapes of ``z``, cast to its dtypes.
+
+    With a [B] array of keys every leaf is [B, ...] and row b depends on key b alone.
+    """
+    if _has_key_per_chain(key):
+        return jax.vmap(_noise_like)(key, z)
     leaves, treedef = jax.tree.flatten(z)
     keys = jax.random.split(key, len(leaves))
     noise = [
@@ -61,7 +71,9 @@ def sample(
     Metropolis correction is made.
 
     Args:
-      key: JAX random key.
+      key: JAX random key, or a [B] array of keys, one per chain: chain b then gets the noise that
+        it would get alone with key b, whatever chains it is sampled with, so a batch may be cut
+        into parts. Every leaf of ``z`` must then have B as its leading axis.
       energy_fn: maps a pytree like ``z`` to energies of any shape, usually [B]. They are summed
         before differentiating, so chains that do not share terms stay independent.
       z: pytree of floating point latents. State and noise are float32 at least, whatever the
@@ -75,6 +87,10 @@ def sample(
       The latents after the last step; with ``diagnostics`` the pair (latents, Diagnostics).
     """
     z = jax.tree.map(_at_least_float32, z)
+    fold_in = jax.random.fold_in
+    if _has_key_per_chain(key):
+        chex.assert_tree_shape_prefix(z, (len(key),))
+        fold_in = jax.vmap(fold_in, in_axes=(0, None))
 
     def total_energy(state: Any) -> tuple[jax.Array, jax.Array]:
         energy = _at_least_float32(energy_fn(state))
@@ -82,7 +98,7 @@ def sample(
 
     def step(state: Any, index: jax.Array) -> tuple[Any, Diagnostics | None]:
         gradient, energy = jax.grad(total_energy, has_aux=True)(state)
-        noise = _noise_like(jax.random.fold_in(key, index), state)
+        noise = _noise_like(fold_in(key, index), state)
 
         def move(leaf: jax.Array, slope: jax.Array, eps: jax.Array) -> jax.Array:
             delta = jnp.asarray(step_size, leaf.dtype)

@@ -18,7 +18,8 @@ from drc_jax.data.packed import PackedSplit
 from drc_jax.interrupt import StopSignal
 from drc_jax.model import render
 from drc_jax.recorder import NonFiniteError, Recorder
-from drc_jax.train_step import TrainState, init_state, train_step
+from drc_jax.train_state import TrainState, init_state
+from drc_jax.train_step import train_step
 from drc_jax.workdir import claimed
 
 _PICTURED = 8
@@ -106,6 +107,7 @@ def picture(config: TrainConfig, state: TrainState, split: PackedSplit) -> np.nd
     Returns:
       uint8 [H, W, 3].
     """
+    assert state.posterior_chains is not None
     render_jitted = jax.jit(render, static_argnums=0)
     rendered = render_jitted(config.model, state.params, state.posterior_chains[:_PICTURED, 0])
     images, pi = np.asarray(rendered.images), np.asarray(rendered.pi)

@@ -13,11 +13,13 @@ LAYERS = [
     {"networks", "evaluation"},
     {"model", "flops"},
     {"losses", "interop"},
-    {"train_step", "infer", "restarts"},
-    {"benchmark", "checkpoint", "workdir", "interrupt", "recorder", "training_data"},
+    {"train_state"},
+    {"update", "infer", "restarts"},
+    {"train_step"},
+    {"sharding", "benchmark", "checkpoint", "workdir", "interrupt", "recorder", "training_data"},
     {"chain_banks"},
     {"loop", "trained"},
-    {"extract", "analysis", "sharding"},
+    {"extract", "analysis"},
 ]
 EDGE_ONLY = {"absl", "ml_collections"}
 LATE_ONLY = {"tensorflow", "tensorflow_datasets", "cv2", "torchvision", "torch"}

@@ -1,5 +1,7 @@
 """The sampler on energies whose behaviour is known exactly."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -89,6 +91,51 @@ def test_chains_do_not_depend_on_each_other():
     keep = np.arange(6) != 2
     np.testing.assert_array_equal(both[keep], changed[keep])
     assert not np.allclose(both[2], changed[2])
+
+
+@pytest.mark.parametrize("style", [jax.random.key, jax.random.PRNGKey])
+def test_a_key_per_chain_makes_each_chain_as_if_alone(style):
+    keys = jax.random.split(style(3), 5)
+    z = {"a": jax.random.normal(KEY, (5, 4)), "b": jnp.arange(5.0)}
+
+    def energy(tree):
+        return 0.5 * jnp.sum(jnp.square(tree["a"]), axis=-1) + jnp.cos(tree["b"])
+
+    def sample(keys, z, num_steps=4):
+        return langevin.sample(keys, energy, z, num_steps=num_steps, step_size=0.3)
+
+    def rows(tree, places):
+        return jax.tree.map(lambda x: x[places], tree)
+
+    together = sample(keys, z)
+    chex.assert_trees_all_equal_shapes_and_dtypes(together, z)
+    for part in (np.s_[:2], np.s_[2:]):
+        alone = sample(keys[part], rows(z, part))
+        chex.assert_trees_all_close(alone, rows(together, part), rtol=1e-6)
+    for b in range(5):  # and with one key, which is not an array
+        alone = sample(keys[b], rows(z, np.s_[b : b + 1]))
+        chex.assert_trees_all_close(alone, rows(together, np.s_[b : b + 1]), rtol=1e-6)
+    # No two chains or leaves have the same noise.
+    noise = sample(keys, jax.tree.map(jnp.zeros_like, z), num_steps=1)
+    values = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(noise)])
+    assert len(np.unique(values)) == 25
+
+
+def test_more_keys_change_nothing_for_the_first_chains():
+    """The keys of a small batch are the first of a large one's, and so are the chains."""
+    z = jnp.zeros((6, 3))
+    sample = functools.partial(langevin.sample, num_steps=3, step_size=0.1)
+    few = sample(jax.random.split(KEY, 2), gaussian_energy, z[:2])
+    many = sample(jax.random.split(KEY, 6), gaussian_energy, z)
+    np.testing.assert_allclose(few, many[:2], rtol=1e-6)
+    assert not np.allclose(many[0], many[1])
+
+
+def test_keys_that_do_not_match_the_chains_are_refused():
+    with pytest.raises(AssertionError, match="prefix"):
+        langevin.sample(
+            jax.random.split(KEY, 3), gaussian_energy, jnp.zeros((2, 3)), num_steps=1, step_size=0.1
+        )
 
 
 def test_state_and_noise_are_float32_whatever_the_energy_computes_in():

@@ -22,7 +22,7 @@ from drc_jax.data.packing import write_split
 from drc_jax.errors import UserError
 from drc_jax.interrupt import StopSignal
 from drc_jax.recorder import NonFiniteError, truncate_log
-from drc_jax.train_step import TrainState
+from drc_jax.train_state import TrainState
 
 SIZE, IMAGES = 8, 12
 

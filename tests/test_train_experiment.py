@@ -18,7 +18,7 @@ from configs import tiny as tiny_file
 from drc_jax import checkpoint
 from drc_jax.data.packed import Record, open_split
 from drc_jax.data.packing import write_split
-from drc_jax.train_step import init_state
+from drc_jax.train_state import init_state
 from drc_jax.training_data import check_fits, data_folder, open_training_split
 from drc_jax.workdir import load_config
 from experiments import cli, config_flag, train

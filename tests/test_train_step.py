@@ -1,5 +1,7 @@
 """The training step: which chains move, what is random, and what is refused."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import pytest
 
 import drc_jax
 from drc_jax import langevin, losses
+from drc_jax.train_step import unchecked_train_step, unchecked_train_step_from_chains
 
 NUM_IMAGES = 6
 
@@ -67,18 +70,19 @@ def test_the_step_is_made_of_the_public_functions(config, initial):
     after, metrics = step(config, initial, data)
     image = jnp.asarray(data["image"], jnp.float32) / 127.5 - 1.0
     key = jax.random.fold_in(jax.random.key(config.seed), 0)
-    posterior_key, prior_key = jax.random.split(key)
+    pairs = [jax.random.split(k) for k in jax.random.split(key, 3)]
+    posterior_keys, prior_keys = (jnp.stack([pair[i] for pair in pairs]) for i in (0, 1))
     rows, sides = data["index"], data["flip"].astype(int)
     m, params = config.model, initial.params
     z_posterior = langevin.sample(
-        posterior_key,
+        posterior_keys,
         lambda z: drc_jax.posterior_energy(m, params, z, image),
         initial.posterior_chains[rows, sides],
         num_steps=3,
         step_size=0.1,
     )
     z_prior = langevin.sample(
-        prior_key,
+        prior_keys,
         lambda z: drc_jax.prior_energy(m, params, z),
         initial.prior_chains[rows, sides],
         num_steps=2,
@@ -120,6 +124,103 @@ def test_same_state_same_result_and_noise_changes_with_the_step(config, initial)
     chex.assert_trees_all_equal(first, step(config, initial, batch())[0])
     later, _ = step(config, initial.replace(step=np.int32(5)), batch())
     assert not np.allclose(first.posterior_chains, later.posterior_chains)
+
+
+def assert_close_states(found, expected):
+    """Equal to rounding. A weight whose gradient is rounding alone may move by Adam's rate."""
+    chex.assert_trees_all_close(
+        found.replace(params={}), expected.replace(params={}), rtol=1e-4, atol=1e-6
+    )
+    chex.assert_trees_all_close(found.params, expected.params, atol=2.1e-4)
+
+
+def test_parts_of_a_batch_give_the_step_of_the_whole(config, initial):
+    one_by_one = dataclasses.replace(config, images_at_once=1)
+    found, metrics = step(one_by_one, initial, batch())
+    expected, expected_metrics = step(config, initial, batch())
+    assert_close_states(found, expected)
+    assert metrics.keys() == expected_metrics.keys()
+    chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-4, atol=1e-6)
+
+    broken = initial.posterior_chains.copy()
+    broken[0, 0, 0] = np.nan  # in the second of three parts
+    _, metrics = step(one_by_one, initial.replace(posterior_chains=broken), batch())
+    assert metrics["latents_finite"] == 0.0
+
+
+def test_a_single_part_makes_the_program_of_the_whole(config, initial):
+    lowered = [
+        unchecked_train_step.lower(
+            config.model, config.sampler, config.optimizer, initial, batch(), 0, images_at_once
+        ).as_text()
+        for images_at_once in (0, 3)
+    ]
+    assert lowered[0] == lowered[1]
+
+
+def test_chains_handed_in_give_the_step_of_those_in_the_state(config, initial):
+    on_host = dataclasses.replace(config, chain_bank="host")
+    state = drc_jax.init_state(on_host, NUM_IMAGES)
+    assert state.posterior_chains is None and state.prior_chains is None
+    chex.assert_trees_all_equal(state.params, initial.params)
+    data = batch()
+    rows, sides = data["index"], data["flip"].astype(int)
+    banks = (initial.posterior_chains, initial.prior_chains)
+    chains = tuple(jnp.asarray(bank[rows, sides]) for bank in banks)
+    state, chains, metrics = drc_jax.train_step_from_chains(on_host, state, data, chains)
+    expected, expected_metrics = step(config, initial, data)
+    for found, bank in zip(chains, (expected.posterior_chains, expected.prior_chains), strict=True):
+        np.testing.assert_allclose(found, bank[rows, sides], rtol=1e-5, atol=1e-6)
+    without = expected.replace(posterior_chains=None, prior_chains=None)
+    assert_close_states(jax.device_get(state), without)
+    chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-5, atol=1e-6)
+
+    compiled = unchecked_train_step_from_chains._cache_size()
+    for seed in (1, 2):
+        on_host = dataclasses.replace(on_host, seed=seed)
+        state, chains, _ = drc_jax.train_step_from_chains(on_host, state, data, chains)
+    assert unchecked_train_step_from_chains._cache_size() == compiled
+
+
+def test_seeds_and_steps_share_one_program(config, initial):
+    state, _ = drc_jax.train_step(config, jax.device_put(initial), batch())
+    compiled = unchecked_train_step._cache_size()
+    for seed in (1, 2):
+        other = dataclasses.replace(config, seed=seed, iterations=seed)
+        state, _ = drc_jax.train_step(other, state, batch(index=(1, 2, 3)))
+    assert unchecked_train_step._cache_size() == compiled
+
+
+def test_states_and_steps_that_do_not_go_together_are_refused(config, initial):
+    chains = tuple(np.zeros((3, 9), np.float32) for _ in range(2))
+    empty = initial.replace(posterior_chains=None, prior_chains=None)
+    with pytest.raises(drc_jax.UserError, match="no chain banks; use train_step_from_chains"):
+        drc_jax.train_step(config, empty, batch())
+    with pytest.raises(drc_jax.UserError, match="banks of its own; use train_step"):
+        drc_jax.train_step_from_chains(config, initial, batch(), chains)
+    with pytest.raises(drc_jax.UserError, match=r"shape \(3, 9\), got \(2, 9\)"):
+        drc_jax.train_step_from_chains(config, empty, batch(), (chains[0], chains[1][:2]))
+    in_twos = dataclasses.replace(config, batch_size=2, images_at_once=2)
+    with pytest.raises(drc_jax.UserError, match="images_at_once 2 must divide the 3 images"):
+        drc_jax.train_step(in_twos, initial, batch())
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"num_devices": 0}, "num_devices must be at least 1"),
+        ({"num_devices": 5}, "num_devices must divide batch_size 48, got 5"),
+        ({"images_at_once": 7}, "divide the 48 images that each device has of a batch, got 7"),
+        ({"num_devices": 4, "images_at_once": 24}, "divide the 12 images"),
+        ({"images_at_once": -1}, "images_at_once must be at least 0"),
+        ({"chain_bank": "disk"}, "chain_bank must be one of device, host; got 'disk'"),
+        ({"chain_bank": "host", "num_devices": 2}, "'host' works on one device only"),
+    ],
+)
+def test_parts_devices_and_banks_that_cannot_be_are_refused(fields, message):
+    with pytest.raises(drc_jax.UserError, match=message):
+        drc_jax.TrainConfig(**fields)
+    drc_jax.TrainConfig(num_devices=4, images_at_once=6)
 
 
 def test_clipping_bounds_the_first_moment(config, initial):
