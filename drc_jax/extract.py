@@ -12,7 +12,7 @@ from PIL import Image
 from drc_jax import panels
 from drc_jax.data import crops, decode
 from drc_jax.data.crops import Window
-from drc_jax.data.files import Problem, list_files, output_stems, printable
+from drc_jax.data.files import Listing, Problem, list_files, output_stems, printable
 from drc_jax.data.images import resize_image
 from drc_jax.errors import UserError
 from drc_jax.evaluation import InferBatch
@@ -31,7 +31,8 @@ class Extraction(NamedTuple):
 
     Attributes:
       num_done: pictures whose files were written.
-      failed: pictures that could not be read, inferred or written.
+      failed: pictures that could not be read, inferred or written, and folders that could not be
+        entered.
       ignored: files that are no pictures.
     """
 
@@ -87,7 +88,7 @@ def extract(
     Raises:
       UserError: before any inference, if there is nothing to read or ``output`` cannot be used.
     """
-    folder, names, ignored = _inputs(pathlib.Path(source), pathlib.Path(output))
+    folder, (names, failed, ignored) = _inputs(pathlib.Path(source), pathlib.Path(output))
     root = pathlib.Path(output)
     if not names:
         raise UserError(f"there are no files in --input={source}")
@@ -97,8 +98,7 @@ def extract(
     except OSError as error:
         raise UserError(f"cannot write to --output={output}: {error.strerror}") from None
     stems = output_stems(names, decode.EXTENSIONS, _ENDINGS)
-    failed: list[Problem] = []
-    num_done, num_left_out = 0, len(ignored)
+    num_done, num_no_files = 0, len(failed) + len(ignored)
     for number, batch in enumerate(
         _batches(folder, names, image_size, batch_size, crop, failed, ignored)
     ):
@@ -122,7 +122,7 @@ def extract(
             except (OSError, ValueError, MemoryError) as error:
                 failed.append(Problem(name, f"cannot be written: {error}"))
         if progress is not None:
-            progress(num_done + len(failed) + len(ignored) - num_left_out, len(names))
+            progress(num_done + len(failed) + len(ignored) - num_no_files, len(names))
     failed.sort()
     if failed:
         lines = [f"{printable(name)}: {printable(reason)}\n" for name, reason in failed]
@@ -137,7 +137,7 @@ def summary(result: Extraction, output: str | os.PathLike[str]) -> str:
     ]
     if len(result.failed) > _SHOWN:
         lines.append(f"failed: {len(result.failed) - _SHOWN} more")
-    parts = [f"{result.num_done} pictures done"]
+    parts = [f"{result.num_done} picture{'' if result.num_done == 1 else 's'} done"]
     if result.failed:
         parts.append(f"{len(result.failed)} failed ({pathlib.Path(output) / FAILED})")
     if result.ignored:
@@ -147,16 +147,15 @@ def summary(result: Extraction, output: str | os.PathLike[str]) -> str:
     return "\n".join([*lines, "; ".join(parts)])
 
 
-def _inputs(
-    source: pathlib.Path, output: pathlib.Path
-) -> tuple[pathlib.Path, list[str], list[Problem]]:
-    """The folder, the names of the files in it, and what in it was not entered."""
-    if source.is_dir():
+def _inputs(source: pathlib.Path, output: pathlib.Path) -> tuple[pathlib.Path, Listing]:
+    """The folder and what is in it."""
+    # Not pathlib's tests, which raise where a folder on the way is closed.
+    if os.path.isdir(source):
         if source.resolve() == output.resolve():
             raise UserError(f"--output={output} is the folder of the pictures; give one of its own")
-        return source, *list_files(source, [output])
-    if source.exists():
-        return source.parent, [source.name], []
+        return source, list_files(source, [output])
+    if os.path.exists(source):
+        return source.parent, Listing([source.name], [], [])
     raise UserError(f"there is no picture or folder --input={source}")
 
 

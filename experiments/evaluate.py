@@ -4,7 +4,8 @@
     python -m experiments.evaluate --workdir=runs/birds --split=val --steps=300
 
 Prints a table and writes to WORKDIR/eval: SPLIT.json, SPLIT.csv with a line per image, and the
-pictures SPLIT_grid.png, SPLIT_best.png and SPLIT_worst.png.
+pictures SPLIT_grid.png, SPLIT_best.png and SPLIT_worst.png. What --data names is scored into
+WORKDIR/eval/NAME, NAME being that folder's. The data need masks; experiments.extract needs none.
 """
 
 import pathlib
@@ -48,6 +49,9 @@ def main(argv: Sequence[str]) -> None:
     train = open_split(folder, "train") if "train" in splits(folder) else None
     train_masks = None if train is None else train.masks
 
+    output = workdir / "eval"
+    if folder.resolve() != data_folder(run.config).resolve():
+        output /= folder.resolve().name  # The run's own scores stay.
     steps = _STEPS.value or run.config.sampler.test_steps
     key = jax.random.key(_SEED.value)
 
@@ -66,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
             infer_batch,
             split,
             batch_size=min(_BATCH_SIZE.value, len(split)),
-            output_dir=workdir / "eval",
+            output_dir=output,
             split_name=_SPLIT.value,
             mean_train_mask=None if train_masks is None else metrics.mean_mask(train_masks),
             settings={
@@ -78,7 +82,7 @@ def main(argv: Sequence[str]) -> None:
             progress=lambda done, total: bar.update(done - bar.n),
         )
     print(evaluation.format_table(report))
-    print(f"numbers and pictures are in {workdir / 'eval'}; look at {_SPLIT.value}_grid.png first")
+    print(f"numbers and pictures are in {output}; look at {_SPLIT.value}_grid.png first")
 
 
 if __name__ == "__main__":

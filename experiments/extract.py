@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
             step_size=sampler.posterior_step_size,
         )
 
-    with tqdm(unit="file", desc=f"extracting, {steps} steps") as bar:
+    with tqdm(unit="file", desc=f"extracting, {steps} steps", delay=0.5) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total

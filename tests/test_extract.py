@@ -18,7 +18,7 @@ from PIL import Image
 from drc_jax import checkpoint, model, restarts
 from drc_jax.config import DataConfig, ModelConfig, SamplerConfig, TrainConfig
 from drc_jax.data.decode import EXTENSIONS, read_mask
-from drc_jax.data.files import output_stems
+from drc_jax.data.files import Problem, list_files, output_stems
 from drc_jax.errors import UserError
 from drc_jax.extract import extract, from_square, to_square
 from drc_jax.infer import infer_latents
@@ -151,6 +151,20 @@ def test_a_hostile_folder(tmp_path):
     assert seen[-1][1] == len(good) + len(what.damaged) + len(what.ignored) - 4  # not entered: 4
     with Image.open(photos / "turned/6.jpg") as stored:
         assert opened(out / "masks/turned/6.jpg.png")[1].shape == stored.size  # turned
+
+
+def test_a_closed_sub_folder_is_a_failure(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(half_red(20, 16)).save(tmp_path / "photos/a.jpg")
+
+    def listed(*arguments):
+        return list_files(*arguments)._replace(closed=[Problem("sub", "cannot be entered")])
+
+    monkeypatch.setattr("drc_jax.extract.list_files", listed)
+    steps: list[tuple[int, int]] = []
+    result = run(tmp_path / "photos", tmp_path / "out", progress=lambda *step: steps.append(step))
+    assert result == (1, [Problem("sub", "cannot be entered")], []) and steps == [(1, 1)]
+    assert (tmp_path / "out/failed.txt").read_text() == "sub: cannot be entered\n"
 
 
 def test_what_the_inference_or_the_disk_fails_at_is_named(tmp_path):

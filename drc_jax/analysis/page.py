@@ -33,7 +33,8 @@ p {{ max-width: 50em; }}
 table {{ border-collapse: collapse; }}
 th, td {{ border-bottom: 1px solid #ccc; padding: .3em .8em; text-align: right; }}
 th:first-child, td:first-child {{ text-align: left; }}
-.plots {{ display: flex; flex-wrap: wrap; gap: 1.5em; }}
+.plots {{ display: grid; grid-template-columns: repeat({columns}, minmax(17em, max-content));
+  gap: 1.5em; overflow-x: auto; }}
 figure {{ margin: 0; }}
 figcaption {{ font-weight: 600; overflow-wrap: anywhere; }}
 img {{ max-width: 100%; }}
@@ -52,6 +53,9 @@ foreground, and the pixels that are foreground in more than half of the masks of
 floor from a split's own masks is a little too high. A model must beat both floors to have found
 anything. Colour overlap: the part that the colour histograms of foreground and background have in
 common, 0 to 100 %; the lower, the easier the two are told apart by colour alone."""
+_EXAMPLES = """\
+Pictures from the beginning to the end of the split, as they are packed, above what their masks
+leave of them. Look whether the masks fit."""
 _COLOUR = """\
 How the values 0 (dark) to 255 (bright) of each channel are spread over the foreground's pixels
 (filled) and over the background's (dark line), all images together; each curve sums to 100 %.
@@ -109,6 +113,7 @@ def to_html(results: Mapping[str, Statistics]) -> str:
             [[name, *_summary(item).values()] for name, item in results.items()],
         ),
         f"<p>{_NUMBERS}</p>",
+        _section("Examples", _EXAMPLES, results, plots.examples),
         _section("Colours", _COLOUR, results, lambda item: plots.colours(item, top)),
         _section("Mask heat map", _HEAT, results, plots.heat_map),
         _section("Foreground share", _SHARE, results, lambda item: plots.shares(item, tallest)),
@@ -121,7 +126,7 @@ def to_html(results: Mapping[str, Statistics]) -> str:
                 for name, row in zip(results, _matrix(results, region), strict=True)
             ]
             body.append(f"<h3>{region.capitalize()}s</h3>\n" + _table(["", *results], rows))
-    return _PAGE.format(title=title, body="\n".join(body))
+    return _PAGE.format(title=title, columns=len(sets), body="\n".join(body))
 
 
 def summary(results: Mapping[str, Statistics]) -> str:

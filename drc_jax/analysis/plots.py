@@ -7,12 +7,22 @@ import io
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from PIL import Image
 
+from drc_jax import panels
 from drc_jax.analysis.statistics import CHANNELS, COLOUR_BINS, REGIONS, Statistics, intersection
 
 _COLOURS = ("#c62828", "#2e7d32", "#1565c0")
 _DPI = 110
+
+
+def examples(item: Statistics) -> bytes:
+    """The example pictures, and below each what its mask leaves of it on grey."""
+    cut_outs = panels.cut_out(item.example_images, item.example_masks)
+    buffer = io.BytesIO()
+    grid = panels.image_grid([item.example_images, cut_outs], ["", ""])
+    Image.fromarray(grid).save(buffer, format="png")
+    return buffer.getvalue()
 
 
 def colour_top(item: Statistics) -> float:
@@ -57,7 +67,7 @@ def colours(item: Statistics, top: float) -> bytes:
                 fontsize=8,
             )
         axes.set(xlim=(0, 256), ylim=(0, top), xticks=(0, 64, 128, 192, 255))
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.yaxis.set_major_formatter(_percent)
         axes.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("value", fontsize=10)
     figure.supylabel("share of the region's pixels, per bin of 4 values", fontsize=10)
@@ -88,10 +98,15 @@ def shares(item: Statistics, tallest: float) -> bytes:
     axes.axvline(item.shares.mean(), color="#222222", linestyle="--", linewidth=1.3)
     axes.set(xlim=(0, 1), ylim=(0, 1.08 * tallest))
     axes.set(xlabel="foreground, share of the image", ylabel="share of the images")
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.xaxis.set_major_formatter(_percent)
+    axes.yaxis.set_major_formatter(_percent)
     axes.spines[["top", "right"]].set_visible(False)
     return _png(figure)
+
+
+def _percent(value: float, _: object) -> str:
+    """The label of a tick at a share."""
+    return f"{100 * value:g} %"
 
 
 def _png(figure: Figure) -> bytes:

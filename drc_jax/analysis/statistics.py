@@ -16,6 +16,7 @@ CHANNELS = ("red", "green", "blue")
 REGIONS = ("foreground", "background")
 COLOUR_BINS = 64  # of 4 values each: finer ones show the comb that a contrast stretch leaves.
 SHARE_BINS = 20
+NUM_EXAMPLES = 5
 
 _PIECE_PIXELS = 2**20
 
@@ -37,6 +38,8 @@ class Statistics:
       floors: ``all_foreground`` and ``mean_mask``, the scores of these constant predictions.
       mean_mask_split: the split whose mean mask is predicted. A floor from a split's own masks is a
         little too high.
+      example_images, example_masks: uint8 [n, S, S, 3] and [n, S, S] of 0 and 1; at most
+        NUM_EXAMPLES, evenly spread over the split.
     """
 
     path: str
@@ -50,6 +53,8 @@ class Statistics:
     shares: np.ndarray
     floors: dict[str, Score]
     mean_mask_split: str
+    example_images: np.ndarray
+    example_masks: np.ndarray
 
     @property
     def colour_overlap(self) -> float:
@@ -121,6 +126,7 @@ def analyse(
         constant.append(_sums(metrics.mean_mask_floor(true, mean_mask)))
         if progress is not None:
             progress(len(true))
+    spread = np.linspace(0, len(split) - 1, min(len(split), NUM_EXAMPLES)).round().astype(np.intp)
     histograms = counts / counts.sum(axis=-1, keepdims=True)
     return Statistics(
         path=str(split.path),
@@ -137,6 +143,8 @@ def analyse(
             for name, sums in (("all_foreground", everything), ("mean_mask", constant))
         },
         mean_mask_split=reference.info.split,
+        example_images=np.array(split.images[spread]),
+        example_masks=np.array(masks[spread]),
     )
 
 

@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Collection
 from typing import NamedTuple
 
+from drc_jax.errors import UserError
+
 _NAME_BYTES = 200  # file systems take 255; endings and the names of partial files need some
 
 
@@ -24,9 +26,21 @@ class Problem(NamedTuple):
     reason: str
 
 
-def list_files(
-    root: pathlib.Path, leave_out: Collection[pathlib.Path] = ()
-) -> tuple[list[str], list[Problem]]:
+class Listing(NamedTuple):
+    """What lies below a folder; paths with ``/``, sorted.
+
+    Attributes:
+      names: the files.
+      closed: folders that cannot be entered, whatever they hold.
+      left_out: files and folders that are not looked at by rule.
+    """
+
+    names: list[str]
+    closed: list[Problem]
+    left_out: list[Problem]
+
+
+def list_files(root: pathlib.Path, leave_out: Collection[pathlib.Path] = ()) -> Listing:
     """Every file below a folder but hidden ones.
 
     Links to files are followed, links to folders are not, for they can lead in circles.
@@ -36,17 +50,23 @@ def list_files(
       leave_out: folders below it that are not entered, nor listed.
 
     Returns:
-      The files' paths below ``root``, with ``/`` and sorted, and what was not entered.
+      What was found.
+
+    Raises:
+      UserError: if the folder itself cannot be read.
     """
     resolved = {path.resolve() for path in leave_out}
     names: list[str] = []
-    problems: list[Problem] = []
+    closed: list[Problem] = []
+    left_out: list[Problem] = []
 
     def below(path: str | os.PathLike[str]) -> str:
         return pathlib.Path(path).relative_to(root).as_posix()
 
     def unreadable(error: OSError) -> None:
-        problems.append(Problem(below(error.filename), f"cannot be entered: {error.strerror}"))
+        if pathlib.Path(error.filename) == root:
+            raise UserError(f"cannot read the folder {root}: {error.strerror}")
+        closed.append(Problem(below(error.filename), f"cannot be entered: {error.strerror}"))
 
     for folder, folders, files in os.walk(root, onerror=unreadable):
         here = pathlib.Path(folder)
@@ -54,18 +74,18 @@ def list_files(
         for name in sorted(folders):
             path = here / name
             if name.startswith("."):
-                problems.append(Problem(below(path), "is hidden"))
+                left_out.append(Problem(below(path), "is hidden"))
             elif path.is_symlink():
-                problems.append(Problem(below(path), "is a link to a folder"))
+                left_out.append(Problem(below(path), "is a link to a folder"))
             elif path.resolve() not in resolved:
                 enter.append(name)
         folders[:] = enter
         for name in files:
             if name.startswith("."):
-                problems.append(Problem(below(here / name), "is hidden"))
+                left_out.append(Problem(below(here / name), "is hidden"))
             else:
                 names.append(below(here / name))
-    return sorted(names), sorted(problems)
+    return Listing(sorted(names), sorted(closed), sorted(left_out))
 
 
 def printable(text: str) -> str:

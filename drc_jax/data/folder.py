@@ -23,6 +23,8 @@ from drc_jax.errors import UserError
 REPORT = "report.json"
 CROPS = ("centre", "boxes", "letterbox")
 
+_SHOWN = 5  # damaged files that are named on the terminal; the report has all
+
 # Finds the mask of a picture by its name; UnreadableError where there is none.
 FindMask = Callable[[str], pathlib.Path]
 
@@ -53,8 +55,8 @@ def prepare(
 
     Pictures are read as `decode.read_picture` says and made square. Those that show the same pixels
     after that are kept once. ``report.json`` in the output folder names every file that was left
-    out and why: damaged ones (which includes those without a usable mask or box), duplicates, and
-    files that are no pictures.
+    out and why: damaged ones (which includes those without a usable mask or box, and sub-folders
+    that cannot be entered), duplicates, and files that are no pictures.
 
     Args:
       output: folder of the data set.
@@ -102,13 +104,14 @@ def prepare(
         find_mask = functools.partial(_find_mask, mask_folder, _by_stem(mask_folder))
         leave_out.append(mask_folder)
     box_of = boxes_file.load(pathlib.Path(boxes)) if boxes else None
-    names, ignored = list_files(folder, leave_out)
+    names, closed, ignored = list_files(folder, leave_out)
     if box_of is not None:
         ignored += [Problem(n, "has a box, but no picture") for n in sorted({*box_of} - {*names})]
 
     with _spool(root) as spool:
         read = functools.partial(_read_example, folder, find_mask, crop, box_of, size)
         found, digest = _read_all(names, read, spool)
+        found.damaged.extend(closed)
         found.ignored.extend(ignored)
         _report(root, folder, found, max_damaged)
         write_dataset(
@@ -140,7 +143,7 @@ def _check(
 
 
 def _folder(flag: str, path: str) -> pathlib.Path:
-    if not pathlib.Path(path).is_dir():
+    if not os.path.isdir(path):
         raise UserError(f"--{flag}={path} is not a folder")
     return pathlib.Path(path).resolve()
 
@@ -148,7 +151,7 @@ def _folder(flag: str, path: str) -> pathlib.Path:
 def _by_stem(mask_folder: pathlib.Path) -> dict[str, list[str]]:
     """The files in the masks' folder by their path without the extension."""
     by_stem: dict[str, list[str]] = collections.defaultdict(list)
-    for name in list_files(mask_folder)[0]:
+    for name in list_files(mask_folder).names:
         by_stem[stem(name)].append(name)
     return dict(by_stem)
 
@@ -268,15 +271,18 @@ def _report(root: pathlib.Path, folder: pathlib.Path, found: _Found, max_damaged
     (root / REPORT).write_text(text + "\n", encoding="utf-8")
     counts = ", ".join(f"{len(problems)} {kind}" for kind, problems in lists.items())
     print(f"{printable(str(folder))}: {num_kept} pictures kept, {counts}; see {root / REPORT}")
+    for name, reason in found.damaged[:_SHOWN]:
+        print(f"  damaged: {printable(name)} {printable(reason)}")
+    if len(found.damaged) > _SHOWN:
+        print(f"  damaged: {len(found.damaged) - _SHOWN} more")
     pictures = num_kept + len(found.damaged) + len(found.duplicates)
     if not pictures:
         raise UserError(f"there are no pictures in {folder}")
     if len(found.damaged) > max_damaged * pictures:
-        name, reason = found.damaged[0]
         raise UserError(
             f"{len(found.damaged)} of {pictures} pictures cannot be used, more than the share "
-            f"max_damaged {max_damaged:g}; {root / REPORT} names them, the first is "
-            f"{printable(name)}, which {printable(reason)}"
+            f"max_damaged {max_damaged:g}; {root / REPORT} names them: mend or remove them, or "
+            "raise --max_damaged"
         )
     if not num_kept:
         raise UserError(f"no picture in {folder} can be used; see {root / REPORT}")

@@ -124,7 +124,7 @@ class PackedSplit:
         if self.masks is None:
             raise UserError(
                 f"{self.path} has no masks, which evaluation needs; prepare the data from a source "
-                "with masks"
+                "with masks (a folder of photographs: --masks=DIR)"
             )
         return self.masks
 

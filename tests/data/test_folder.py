@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drc_jax.data import boxes, crops
-from drc_jax.data.files import printable
+from drc_jax.data import boxes, crops, folder
+from drc_jax.data.files import Problem, list_files, printable
 from drc_jax.data.packed import open_split, splits
 from drc_jax.data.prepare import prepare
 from drc_jax.errors import UserError
@@ -136,6 +136,19 @@ def test_pictures_without_a_usable_mask_or_box_are_named(tmp_path, photos):
     assert report(root)["ignored"] == {"sub/e.png": "has a box, but no picture"}
 
 
+def test_a_closed_sub_folder_counts_as_damage(tmp_path, photos, monkeypatch, capsys):
+    def listed(*arguments):
+        return list_files(*arguments)._replace(closed=[Problem("sub/x", "cannot be entered")])
+
+    monkeypatch.setattr(folder, "list_files", listed)
+    options = dict(source=str(tmp_path / "photos"), size=8)
+    with pytest.raises(UserError, match="1 of 6 pictures cannot be used"):
+        prepare("folder", tmp_path / "packed", **options)
+    assert "damaged: sub/x cannot be entered" in capsys.readouterr().out
+    prepare("folder", tmp_path / "packed", max_damaged=0.2, **options)
+    assert report(tmp_path / "packed")["damaged"] == {"sub/x": "cannot be entered"}
+
+
 def test_masks_and_output_inside_the_folder_are_no_pictures(tmp_path, photos):
     root = tmp_path / "packed"
     options = dict(source=str(tmp_path), masks=str(tmp_path / "photos"), size=8)
@@ -174,7 +187,7 @@ def test_division_and_resuming(tmp_path):
     with pytest.raises(UserError, match="was made with seed 0 instead of 1"):
         prepare("folder", tmp_path / "a", **options, seed=1)
     save(tmp_path / "photos", "99.png", np.full((9, 9, 3), 99, np.uint8))
-    with pytest.raises(UserError, match="was made with pictures"):
+    with pytest.raises(UserError, match=r"was made from other files \(pictures differ\)"):
         prepare("folder", tmp_path / "a", **options)
     prepare("folder", tmp_path / "a", **options, overwrite=True)
     assert len(examples(tmp_path / "a")) == 21
