@@ -47,6 +47,26 @@ class Timing:
     program_bytes: int | None
 
 
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """What a compiled program holds on the device, in bytes.
+
+    Attributes:
+      what_comes_in: its arguments: parameters, optimizer states, chains, images.
+      what_goes_out: its results beyond those that take an argument's place.
+      temporaries: everything in between, at its most.
+    """
+
+    what_comes_in: int
+    what_goes_out: int
+    temporaries: int
+
+    @property
+    def total(self) -> int:
+        """The sum of all three."""
+        return self.what_comes_in + self.what_goes_out + self.temporaries
+
+
 def benchmark(config: TrainConfig, what: str, *, repeats: int) -> Timing:
     """Times one part of ``config`` on random images with fresh weights.
 
@@ -59,7 +79,6 @@ def benchmark(config: TrainConfig, what: str, *, repeats: int) -> Timing:
       A ``Timing``.
     """
     sampler = config.sampler
-    run, compile_seconds, program_bytes = _COMPILERS[what](config)
     steps, per_step, cost = {
         "posterior": (sampler.posterior_steps,) * 2 + (flops.posterior_step(config.model),),
         "prior": (sampler.prior_steps,) * 2 + (flops.prior_step(config.model),),
@@ -67,6 +86,17 @@ def benchmark(config: TrainConfig, what: str, *, repeats: int) -> Timing:
     }[what]
     if what != "train":
         cost *= config.batch_size
+
+    program = _PROGRAMS[what](config)
+    arguments = program.arguments()
+    start = time.perf_counter()
+    compiled = program.lower(*arguments).compile()
+    compile_seconds = time.perf_counter() - start
+    memory = _memory(compiled)
+
+    def run() -> None:
+        nonlocal arguments  # donated in training: each run goes on from the last
+        arguments = program.again(arguments, jax.block_until_ready(compiled(*arguments)))
 
     run()
     seconds = []
@@ -87,23 +117,48 @@ def benchmark(config: TrainConfig, what: str, *, repeats: int) -> Timing:
         image_steps_per_second=image_steps / fastest,
         gflops_per_second=cost / fastest / 1e9,
         peak_bytes=statistics_of_device.get("peak_bytes_in_use"),
-        program_bytes=program_bytes,
+        program_bytes=memory.total if memory else None,
     )
 
 
-_Compiled = tuple[Callable[[], None], float, int | None]
+def program_memory(config: TrainConfig, what: str) -> Memory | None:
+    """Compiles one part for the default device, from shapes alone, and says what it will hold.
+
+    Args:
+      config: the run; its data are not read.
+      what: one of ``PARTS``.
+
+    Returns:
+      A ``Memory``, or None where the backend does not tell.
+    """
+    program = _PROGRAMS[what](config)
+    return _memory(program.lower(*jax.eval_shape(program.arguments)).compile())
 
 
-def _compile(function: Any, *arguments: Any) -> tuple[Any, float, int | None]:
-    """The compiled function, the seconds it took and the memory it needs."""
-    start = time.perf_counter()
-    compiled = function.lower(*arguments).compile()
-    seconds = time.perf_counter() - start
-    memory = compiled.memory_analysis()
-    if memory is None:
-        return compiled, seconds, None
-    needed = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    return compiled, seconds, needed + memory.output_size_in_bytes - memory.alias_size_in_bytes
+def _memory(compiled: Any) -> Memory | None:
+    found = compiled.memory_analysis()
+    if found is None:
+        return None
+    return Memory(
+        what_comes_in=found.argument_size_in_bytes,
+        what_goes_out=found.output_size_in_bytes - found.alias_size_in_bytes,
+        temporaries=found.temp_size_in_bytes,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Program:
+    """A jitted part of a config.
+
+    Attributes:
+      lower: arguments or their shapes -> what ``jax.jit(...).lower`` returns.
+      arguments: makes the arguments of the first run.
+      again: (arguments, result) -> the arguments of the next run.
+    """
+
+    lower: Callable[..., Any]
+    arguments: Callable[[], tuple[Any, ...]]
+    again: Callable[[tuple[Any, ...], Any], tuple[Any, ...]]
 
 
 def _images(config: TrainConfig) -> np.ndarray:
@@ -112,11 +167,8 @@ def _images(config: TrainConfig) -> np.ndarray:
     return rng.integers(0, 256, (config.batch_size, side, side, 3), dtype=np.uint8)
 
 
-def _sampler(config: TrainConfig, energy: Any, steps: int, delta: float) -> _Compiled:
-    """Compiles ``steps`` Langevin steps on energy(params, z, images)."""
-    params = jax.jit(model.init_params, static_argnums=0)(config.model, jax.random.key(0))
-    images = model.to_unit_range(jax.numpy.asarray(_images(config)))
-    z = jax.random.normal(jax.random.key(1), (config.batch_size, config.model.latent_dim))
+def _sampler(config: TrainConfig, energy: Any, steps: int, delta: float) -> _Program:
+    """``steps`` Langevin steps on energy(params, z, images)."""
 
     @jax.jit
     def chains(key: jax.Array, params: Any, z: jax.Array, images: jax.Array) -> jax.Array:
@@ -124,12 +176,16 @@ def _sampler(config: TrainConfig, energy: Any, steps: int, delta: float) -> _Com
             key, lambda z: energy(params, z, images), z, num_steps=steps, step_size=delta
         )
 
-    key = jax.random.key(2)
-    compiled, seconds, memory = _compile(chains, key, params, z, images)
-    return lambda: compiled(key, params, z, images).block_until_ready(), seconds, memory
+    def arguments() -> tuple[Any, ...]:
+        params = jax.jit(model.init_params, static_argnums=0)(config.model, jax.random.key(0))
+        z = jax.random.normal(jax.random.key(1), (config.batch_size, config.model.latent_dim))
+        images = model.to_unit_range(jax.numpy.asarray(_images(config)))
+        return jax.random.key(2), params, z, images
+
+    return _Program(chains.lower, arguments, lambda arguments, _: arguments)
 
 
-def _posterior(config: TrainConfig) -> _Compiled:
+def _posterior(config: TrainConfig) -> _Program:
     return _sampler(
         config,
         lambda params, z, images: model.posterior_energy(config.model, params, z, images),
@@ -138,7 +194,7 @@ def _posterior(config: TrainConfig) -> _Compiled:
     )
 
 
-def _prior(config: TrainConfig) -> _Compiled:
+def _prior(config: TrainConfig) -> _Program:
     return _sampler(
         config,
         lambda params, z, images: model.prior_energy(config.model, params, z),
@@ -147,29 +203,28 @@ def _prior(config: TrainConfig) -> _Compiled:
     )
 
 
-def _train(config: TrainConfig) -> _Compiled:
-    state = init_state(config, config.batch_size)
-    batch = {
-        "image": _images(config),
-        "index": np.arange(config.batch_size, dtype=np.int32),
-        "flip": np.zeros(config.batch_size, bool),
-    }
-    compiled, seconds, memory = _compile(
-        unchecked_train_step,
-        config.model,
-        config.sampler,
-        config.optimizer,
-        state,
-        batch,
-        config.seed,
-    )
+def _train(config: TrainConfig) -> _Program:
+    def arguments() -> tuple[Any, ...]:
+        state = init_state(config, config.batch_size)
+        batch = {
+            "image": jax.numpy.asarray(_images(config)),
+            "index": jax.numpy.arange(config.batch_size, dtype=jax.numpy.int32),
+            "flip": jax.numpy.zeros(config.batch_size, bool),
+        }
+        return state, batch, config.seed
 
-    def run() -> None:
-        nonlocal state  # donated: each run goes on from the last
-        state, _ = compiled(state, batch, config.seed)
-        jax.block_until_ready(state)
+    def lower(state: Any, batch: Any, seed: Any) -> Any:
+        return unchecked_train_step.lower(
+            config.model,
+            config.sampler,
+            config.optimizer,
+            state,
+            batch,
+            seed,
+            config.images_at_once,
+        )
 
-    return run, seconds, memory
+    return _Program(lower, arguments, lambda arguments, result: (result[0], *arguments[1:]))
 
 
-_COMPILERS = {"posterior": _posterior, "prior": _prior, "train": _train}
+_PROGRAMS = {"posterior": _posterior, "prior": _prior, "train": _train}

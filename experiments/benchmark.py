@@ -2,65 +2,86 @@
 
     python -m experiments.benchmark --config=configs/tm_dsprites.py --what=all --json=speed.json
     python -m experiments.benchmark --config=configs/birds.py --config.batch_size=4 --what=posterior
+    python -m experiments.benchmark --config=configs/demo.py --what=posterior --layers
+    python -m experiments.benchmark --config=configs/birds.py --memory
+    python -m experiments.benchmark --compare=before.json,after.json
 
-Reports compile time, seconds per Langevin step (per iteration for training; minimum and median of
-several runs, each blocked until ready), images x steps per second, the analytic FLOPs of the
-direct form per second, and memory.
+Reports compile time, seconds per Langevin step of the whole batch (per iteration for training;
+minimum and median of several runs, each blocked until ready), images x steps per second, the FLOPs
+of the direct form per second, and memory. --layers takes the posterior step apart: time of each
+layer forward and backward in a loop, its share of the step, direct FLOPs, the bytes it must move,
+and its bound: the longer of its FLOPs (with up-sampling convolutions at a quarter) at this device's
+measured rate of matrix products and its bytes at the measured rate of copying. --memory compiles
+without running. --compare prints two reports with ratios and marks what else differs.
 """
 
-import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from absl import flags
 from tqdm import tqdm
 
-from drc_jax import benchmark
+from drc_jax import benchmark, benchmark_report, layers
+from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
 from drc_jax.panels import write_atomically
 from experiments import cli, config_flag
 
-_CONFIG = config_flag.define()
+_CONFIG = config_flag.define(required=False)
 _WHAT = flags.DEFINE_enum("what", "all", [*benchmark.PARTS, "all"], "Which part to time.")
 _JSON = flags.DEFINE_string("json", "", "File for the figures; empty for none.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each part.", lower_bound=1)
+_LAYERS = flags.DEFINE_bool("layers", False, "Also time the posterior step layer by layer.")
+_MEMORY = flags.DEFINE_bool("memory", False, "Compile only, and tell the programs' memory.")
+_COMPARE = flags.DEFINE_list("compare", [], "Two files of --json to print side by side: A,B.")
 
 
 def main(argv: Sequence[str]) -> None:
     """Times, prints and stores."""
     del argv
+    if _COMPARE.value:
+        if len(_COMPARE.value) != 2:
+            raise UserError(f"--compare takes two files, A.json,B.json; got {_COMPARE.value}")
+        reports = [benchmark_report.read_report(pathlib.Path(name)) for name in _COMPARE.value]
+        print(benchmark_report.comparison(*reports))
+        return
+    if _CONFIG.value is None:
+        raise UserError("give --config=configs/NAME.py, or --compare=A.json,B.json")
     config = config_flag.train_config(_CONFIG.value)
     output = pathlib.Path(_JSON.value) if _JSON.value else None
     if output and not output.resolve().parent.is_dir():
         raise UserError(f"--json={output}: the folder {output.resolve().parent} does not exist")
+    report = _measure(config)
+    if output:
+        write_atomically(output, (json.dumps(report, indent=2) + "\n").encode())
+        print(f"figures are in {output}")
+
+
+def _measure(config: TrainConfig) -> dict[str, Any]:
+    """Times what the flags ask for, prints it and returns the report."""
     parts = benchmark.PARTS if _WHAT.value == "all" else (_WHAT.value,)
     device = jax.devices()[0]
     print(f"{device.device_kind} ({device.platform}), batch {config.batch_size}")
-    print(f"{'':<10}{'compile':>9}{'min':>11}{'median':>11}{'images*steps/s':>16}{'GFLOP/s':>10}"
-          f"{'memory':>11}")  # fmt: skip
-    timings = []
+    if _MEMORY.value:
+        found = {part: benchmark.program_memory(config, part) for part in parts}
+        memory = {part: of_part for part, of_part in found.items() if of_part is not None}
+        print(benchmark_report.memory_table(memory) if memory else "this backend does not tell")
+        return benchmark_report.report(_CONFIG.value.to_dict(), [], None, memory)
+    timings, breakdown = [], None
     for part in tqdm(parts, desc="timing", leave=False):
-        timing = benchmark.benchmark(config, part, repeats=_REPEATS.value)
-        timings.append(timing)
-        memory = timing.peak_bytes or timing.program_bytes
-        tqdm.write(
-            f"{part:<10}{timing.compile_seconds:>7.1f} s{1e3 * timing.seconds_min:>8.1f} ms"
-            f"{1e3 * timing.seconds_median:>8.1f} ms{timing.image_steps_per_second:>16.1f}"
-            f"{timing.gflops_per_second:>10.1f}"
-            + (f"{memory / 2**20:>7.0f} MiB" if memory else f"{'-':>11}")
-        )
-    if output:
-        report = {
-            "device": device.device_kind,
-            "platform": device.platform,
-            "jax": jax.__version__,
-            "config": _CONFIG.value.to_dict(),
-            "timings": [dataclasses.asdict(timing) for timing in timings],
-        }
-        write_atomically(output, (json.dumps(report, indent=2) + "\n").encode())
-        print(f"figures are in {output}")
+        timings.append(benchmark.benchmark(config, part, repeats=_REPEATS.value))
+    print(benchmark_report.timing_table(timings))
+    if _LAYERS.value:
+        rates = layers.measure_device()
+        whole = benchmark.benchmark(config, "posterior", repeats=_REPEATS.value)
+        each = tqdm(layers.posterior_layers(config), desc="layers", leave=False)
+        measured = tuple(layers.measure(layer, rates) for layer in each)
+        breakdown = layers.Breakdown(rates, whole.seconds_min, measured)
+        print(benchmark_report.layer_table(breakdown))
+    return benchmark_report.report(_CONFIG.value.to_dict(), timings, breakdown, {})
 
 
 if __name__ == "__main__":

@@ -18,15 +18,16 @@ flags.disclaim_key_flags()
 CONFIGS = pathlib.Path("configs")
 
 
-def define() -> flags.FlagHolder:
-    """Defines the required flag ``--config``; call it once, at a program's top level."""
+def define(*, required: bool = True) -> flags.FlagHolder:
+    """Defines the flag ``--config``; call it once, at a program's top level."""
     holder = config_flags.DEFINE_config_file(
         "config",
         None,
         "The config, a file such as configs/tiny.py. Set a field of it with a flag after this one, "
         "as in --config.model.zf_dim=64; drc_jax/config.py documents the fields.",
     )
-    flags.mark_flag_as_required("config")
+    if required:
+        flags.mark_flag_as_required("config")
     return holder
 
 

@@ -21,7 +21,7 @@ LISTING_EPSILON = 1e-8
 
 
 class Rendering(NamedTuple):
-    """What the generators draw for a batch of latents, all float32.
+    """What the generators draw for a batch of latents, in the dtype of the latents.
 
     Attributes:
       images: [B, 2, 3, H, W] in [-1, 1], foreground then re-assigned background.
@@ -100,9 +100,9 @@ class TorchDRC(nn.Module):
         with self._autocast(z):
             foreground, foreground_mask, _ = self.fg_net(z_f)
             background, background_mask, base = self.bg_net(z_b)
-            grid = self.sp_net(z_s, base).float()
-        fg_source = torch.cat([foreground, foreground_mask], dim=1).float()
-        bg_source = torch.cat([background, background_mask], dim=1).float()
+            grid = self.sp_net(z_s, base).to(z.dtype)
+        fg_source = torch.cat([foreground, foreground_mask], dim=1).to(z.dtype)
+        bg_source = torch.cat([background, background_mask], dim=1).to(z.dtype)
         warped = F.grid_sample(
             bg_source, grid, mode="bilinear", padding_mode="zeros", align_corners=False
         )
@@ -174,7 +174,8 @@ class TorchDRC(nn.Module):
             images = [source[:, :3] * source[:, 3:].sigmoid() for source in sources]
         with self._autocast(images[0]):
             fg_logits, bg_logits = self.fg_net.classify(images[0]), self.bg_net.classify(images[1])
-        return fg_logits.float(), bg_logits.float()
+        dtype = images[0].dtype
+        return fg_logits.to(dtype), bg_logits.to(dtype)
 
     def generator_loss(self, z: Tensor, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of generators and classifiers at posterior samples (SPEC section 4, eq. 8 to 11).

@@ -1,0 +1,149 @@
+"""The fast path against the plain definition in float64, on fresh random weights and inputs.
+
+The image terms have kinks (absolute values, leaky ReLU, the cells of grid_sample). An argument
+that lies within rounding of one takes the other side's slope, in whatever form it is computed, so
+one such argument moves a gradient by far more than rounding does; the seeds have none.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import drc_jax
+from tests import reference
+
+# One line per precision: what ModelConfig gets, and the largest relative error.
+PRECISIONS = [pytest.param({}, 1e-5, id="float32")]
+VARIANTS = ("supplement", "released")
+SIZES = dict(
+    zf_dim=12,
+    zb_dim=5,
+    zs_dim=9,
+    generator_channels=(16, 24, 12),
+    classifier_channels=(8, 12),
+    num_fg_categories=7,
+    num_bg_categories=5,
+    ebm_width=20,
+    ebm_reassign_width=24,
+)
+BATCH = 4
+
+
+@functools.cache
+def inputs(variant: str, seed: int = 0):
+    """Config, random parameters in which nothing is 0 or 1, two batches of latents, images."""
+    config = getattr(drc_jax.ModelConfig, variant)(**SIZES)
+    rng = np.random.default_rng(seed)
+    fresh = jax.jit(drc_jax.init_params, static_argnums=0)(config, jax.random.key(seed))
+
+    def shaken(leaf: jax.Array) -> np.ndarray:
+        return np.asarray(leaf + rng.normal(size=leaf.shape, scale=0.1), np.float32)
+
+    latents = [rng.normal(size=(BATCH, config.latent_dim)).astype(np.float32) for _ in range(2)]
+    images = rng.uniform(-1, 1, (BATCH, config.image_size, config.image_size, 3))
+    return config, jax.tree.map(shaken, fresh), *latents, images.astype(np.float32)
+
+
+def relative_error(actual, expected) -> float:
+    """Norm of the difference over the norm of ``expected``, all leaves taken together."""
+    flat = [
+        np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in jax.tree.leaves(tree)])
+        for tree in (actual, expected)
+    ]
+    assert np.isfinite(flat[0]).all()
+    return float(np.linalg.norm(flat[0] - flat[1]) / np.linalg.norm(flat[1]))
+
+
+@functools.cache
+def plain_energy(config: drc_jax.ModelConfig, kind: str):
+    """(params, z [B, D], images if posterior) -> energies [B] and gradients [B, D]."""
+    energy = {"posterior": reference.posterior_energy, "prior": reference.prior_energy}[kind]
+
+    def of_batch(params, *arguments):
+        of_one = jax.value_and_grad(functools.partial(energy, config, params))
+        return jax.vmap(of_one)(*arguments)
+
+    return jax.jit(of_batch)
+
+
+@pytest.mark.parametrize(("precision", "limit"), PRECISIONS)
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("kind", ["posterior", "prior"])
+def test_energies_and_their_gradients(variant, kind, precision, limit):
+    config, params, z, _, images = inputs(variant)
+    fast = drc_jax.ModelConfig(**{**vars(config), **precision})
+    energy = {"posterior": drc_jax.posterior_energy, "prior": drc_jax.prior_energy}[kind]
+    arguments = (z, images) if kind == "posterior" else (z,)
+
+    def total(params, *arguments):
+        values = energy(fast, params, *arguments)
+        return jnp.sum(values), values
+
+    gradient, values = jax.jit(jax.grad(total, argnums=1, has_aux=True))(params, *arguments)
+    expected = reference.evaluate(plain_energy(config, kind), params, *arguments)
+    assert values.dtype == gradient.dtype == jnp.float32
+    assert relative_error(values, expected[0]) < limit
+    assert relative_error(gradient, expected[1]) < limit
+
+
+@pytest.mark.parametrize(("precision", "limit"), PRECISIONS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_generator_loss_and_its_gradients(variant, precision, limit):
+    config, params, z, _, images = inputs(variant)
+    fast = drc_jax.ModelConfig(**{**vars(config), **precision})
+    loss_and_grad = jax.value_and_grad(drc_jax.generator_loss, argnums=1, has_aux=True)
+    (loss, _), gradient = jax.jit(loss_and_grad, static_argnums=0)(fast, params, z, images)
+    expected, expected_gradient = reference.evaluate(
+        jax.jit(jax.value_and_grad(functools.partial(reference.generator_loss, config))),
+        params,
+        z,
+        images,
+    )
+    assert relative_error(loss, expected) < limit
+    for part in ("generator", "classifier"):
+        for net, tree in gradient[part].items():
+            assert relative_error(tree, expected_gradient[part][net]) < limit, (part, net)
+
+
+@pytest.mark.parametrize(("precision", "limit"), PRECISIONS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_ebm_loss_and_its_gradients(variant, precision, limit):
+    config, params, z_posterior, z_prior, _ = inputs(variant)
+    fast = drc_jax.ModelConfig(**{**vars(config), **precision})
+    loss_and_grad = jax.value_and_grad(drc_jax.ebm_loss, argnums=1, has_aux=True)
+    (loss, aux), gradient = jax.jit(loss_and_grad, static_argnums=0)(
+        fast, params, z_posterior, z_prior
+    )
+    expected, expected_gradient = reference.evaluate(
+        jax.jit(jax.value_and_grad(functools.partial(reference.ebm_loss, config))),
+        params,
+        z_posterior,
+        z_prior,
+    )
+    # A difference of two means: rounding is relative to the means.
+    assert abs(loss - expected) < limit * abs(aux["energy_posterior"])
+    for net, tree in gradient["ebm"].items():
+        assert relative_error(tree, expected_gradient["ebm"][net]) < limit, net
+
+
+def test_the_reference_has_a_second_opinion():
+    """The PyTorch peer in double, which shares no line with either."""
+    torch = pytest.importorskip("torch", reason="torch is absent: the PyTorch peer is an extra")
+    from experiments.peers.torch_model import TorchDRC
+
+    config, _, z, _, images = inputs("supplement")
+    torch.manual_seed(0)
+    peer = TorchDRC(config)
+    params = drc_jax.interop.params_from_torch(config, peer.arrays())
+    leaf = torch.tensor(z).double().requires_grad_()
+    values = peer.double().posterior_energy(
+        leaf, torch.tensor(images.transpose(0, 3, 1, 2)).double()
+    )
+    (gradient,) = torch.autograd.grad(values.sum(), leaf)
+    expected = reference.evaluate(plain_energy(config, "posterior"), params, z, images)
+    # The peer renders in float32 whatever its networks compute in.
+    assert relative_error(values.detach().numpy(), expected[0]) < 1e-6
+    assert relative_error(gradient.numpy(), expected[1]) < 1e-6
