@@ -117,11 +117,34 @@ def create(folder: pathlib.Path, num_images: int, latent_dim: int, seed: int) ->
                     chains = rng.standard_normal((count, 2, latent_dim), np.float32)
                     file.write(chains.astype("<f4", copy=False).data)
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        size = 16 * num_images * latent_dim / 1e9
-        raise UserError(
-            f"cannot write {size:.2g} GB of chains to {folder}: {error.strerror}"
-        ) from None
+        raise _not_written(folder, error) from None
+
+
+def num_bytes(num_images: int, latent_dim: int) -> int:
+    """Size of the two files in bytes."""
+    return len(_NAMES) * num_images * 2 * latent_dim * 4
+
+
+def restore(saved: pathlib.Path, folder: pathlib.Path) -> None:
+    """Makes the working files those of a checkpoint.
+
+    Args:
+      saved: folder of the checkpoint's copies.
+      folder: of the files; what is there is replaced.
+
+    Raises:
+      UserError: if they cannot be written, as on a full disk.
+    """
+    try:
+        copy_files(saved, folder)
+    except OSError as error:
+        raise _not_written(folder, error) from None
+
+
+def _not_written(folder: pathlib.Path, error: OSError) -> UserError:
+    """Frees the room that unfinished files take, and says what is wrong."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return UserError(f"cannot write the chains of all images to {folder}: {error.strerror}")
 
 
 def copy_files(source: pathlib.Path, target: pathlib.Path) -> None:
@@ -189,7 +212,7 @@ class _Result(NamedTuple):
 
 
 class HostBanks:
-    """The working files of a run in use; a context manager, which removes them at its end.
+    """The working files of a run in use; `close` removes them.
 
     Every step's chains go to the files in the order of steps. A chain that is asked for before it
     is there is handed over from that step's result, on the device. So what a step gets does not
@@ -270,10 +293,8 @@ class HostBanks:
         """
         return self._writer.submit(copy_files, self._folder, folder)
 
-    def __enter__(self) -> "HostBanks":
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
+    def close(self) -> None:
+        """Ends the threads and removes the files."""
         for thread in (self._reader, self._writer):
             thread.shutdown(cancel_futures=True)
         for bank in self._banks:

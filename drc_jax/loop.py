@@ -1,6 +1,5 @@
 """The training loop: batches in, metrics, checkpoints and pictures out."""
 
-import functools
 import pathlib
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -11,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from drc_jax import panels
-from drc_jax.checkpoint import CheckpointWriter, restore_state, saved_steps, to_host
+from drc_jax.checkpoint import CheckpointWriter, saved_steps
 from drc_jax.config import TrainConfig
 from drc_jax.data.batches import train_batches
 from drc_jax.data.packed import PackedSplit
 from drc_jax.interrupt import StopSignal
-from drc_jax.model import render
+from drc_jax.model import Params, render
+from drc_jax.placement import placement
 from drc_jax.recorder import NonFiniteError, Recorder
-from drc_jax.train_state import TrainState, init_state
-from drc_jax.train_step import train_step
+from drc_jax.train_state import TrainState
 from drc_jax.workdir import claimed
 
 _PICTURED = 8
@@ -96,39 +95,31 @@ def check_finite(step: int, state: Any) -> None:
             raise NonFiniteError(f"training diverged at step {step}: {name} is not finite")
 
 
-def picture(config: TrainConfig, state: TrainState, split: PackedSplit) -> np.ndarray:
+def picture(
+    config: TrainConfig, params: Params, latents: jax.Array, split: PackedSplit
+) -> np.ndarray:
     """The rows of the paper's Fig. 5 for the first training images.
 
     Args:
       config: the run's config.
-      state: read only; the images' posterior chains are rendered as they are.
+      params: of the model.
+      latents: [n, D], posterior chains of the first n images, rendered as they are.
       split: the training images.
 
     Returns:
       uint8 [H, W, 3].
     """
-    assert state.posterior_chains is not None
     render_jitted = jax.jit(render, static_argnums=0)
-    rendered = render_jitted(config.model, state.params, state.posterior_chains[:_PICTURED, 0])
+    rendered = render_jitted(config.model, params, latents)
     images, pi = np.asarray(rendered.images), np.asarray(rendered.pi)
     return panels.fig5_grid(
-        observed=np.array(split.images[:_PICTURED]),
+        observed=np.array(split.images[: len(latents)]),
         generated=np.asarray(rendered.reconstruction),
         foreground=images[:, 0],
         background=images[:, -1],
-        true_mask=None if split.masks is None else np.array(split.masks[:_PICTURED]),
+        true_mask=None if split.masks is None else np.array(split.masks[: len(latents)]),
         inferred_mask=pi[:, 0],
     )
-
-
-def _start_state(
-    config: TrainConfig, workdir: pathlib.Path, num_images: int
-) -> tuple[int, TrainState]:
-    """The step and state to go on from: the newest checkpoint's, or a fresh one."""
-    initialise = functools.partial(init_state, config, num_images)
-    if saved_steps(workdir):
-        return restore_state(workdir, jax.eval_shape(initialise))
-    return 0, initialise()
 
 
 def train(config: TrainConfig, workdir: pathlib.Path, split: PackedSplit) -> signal.Signals | None:
@@ -149,13 +140,19 @@ def train(config: TrainConfig, workdir: pathlib.Path, split: PackedSplit) -> sig
       UserError: if the folder is another run's, or its checkpoints or files cannot be used.
       NonFiniteError: if training diverges; no state from then on is saved.
     """
-    with claimed(workdir, config, split.info.fingerprint), StopSignal() as stop:
-        start, state = _start_state(config, workdir, len(split))
+    with (
+        claimed(workdir, config, split.info.fingerprint),
+        StopSignal() as stop,
+        placement(config, workdir, len(split)) as place,
+    ):
+        start, state = place.start()
         images = workdir / "images"
         images.mkdir(exist_ok=True)
 
         def draw(step: int, state: TrainState) -> None:
-            panels.save_png(images / f"step_{step:07d}.png", picture(config, state, split))
+            latents = place.first_posterior(state, min(_PICTURED, len(split)))
+            drawn = picture(config, state.params, latents, split)
+            panels.save_png(images / f"step_{step:07d}.png", drawn)
 
         if start >= config.iterations:
             print(f"{workdir} has already been trained for {start} iterations; nothing to do")
@@ -191,18 +188,18 @@ def train(config: TrainConfig, workdir: pathlib.Path, split: PackedSplit) -> sig
             def at_milestone(step: int, state: TrainState) -> None:
                 is_last = step == config.iterations
                 if is_due(step, config.checkpoint_every) or is_last or stop.number is not None:
-                    on_host = to_host(state)
+                    on_host = place.to_host(state)
                     check_finite(step, on_host)
-                    checkpoints.save(step, on_host)
+                    checkpoints.save(step, on_host, place.file_copier())
                 if is_due(step, config.image_every) or is_last:
                     draw(step, state)
                 recorder.restart_clock()
 
             try:
                 step, _ = run_steps(
-                    functools.partial(train_step, config),
+                    place.step,
                     state,
-                    batches,
+                    place.feed(batches),
                     start=start,
                     iterations=config.iterations,
                     stop=stop,

@@ -1,5 +1,6 @@
 """Chains in files: what a step gets never depends on how far reading and writing have come."""
 
+import contextlib
 import errno
 import os
 import resource
@@ -11,7 +12,6 @@ import numpy as np
 import pytest
 
 from drc_jax import chain_banks
-from drc_jax.chain_banks import HostBanks
 from drc_jax.errors import UserError
 
 NUM_IMAGES, LATENTS, BATCH = 7, 3, 4
@@ -29,6 +29,10 @@ def make_batches(count, seed=0):
 def advance(chains, step):
     """In the place of a training step: the order of steps shows in the result."""
     return jax.tree.map(lambda z: 0.5 * z + step, chains)
+
+
+def opened(folder):
+    return contextlib.closing(chain_banks.HostBanks(folder))
 
 
 def load(folder):
@@ -86,7 +90,7 @@ def test_creating_holds_a_few_blocks(tmp_path):
 
 def test_every_step_gets_the_newest_chains(folder):
     fresh = load(folder)
-    with HostBanks(folder) as banks:
+    with opened(folder) as banks:
         run(banks, 40)
         banks.copy_to(folder.parent / "copy").result()
     for found, expected in zip(
@@ -99,7 +103,7 @@ def test_every_step_gets_the_newest_chains(folder):
 def test_chains_that_are_not_written_yet_are_handed_over(folder):
     fresh = load(folder)
     go_on = threading.Event()
-    with HostBanks(folder) as banks:
+    with opened(folder) as banks:
         banks._writer.submit(go_on.wait)
         run(banks, 20)
         for found, bank in zip(load(folder), fresh, strict=True):
@@ -114,7 +118,7 @@ def test_chains_that_are_not_written_yet_are_handed_over(folder):
 
 
 def test_results_are_kept_only_while_they_may_be_needed(folder):
-    with HostBanks(folder) as banks:
+    with opened(folder) as banks:
 
         def written(step):
             banks._writer.submit(lambda: None).result()
@@ -126,7 +130,7 @@ def test_results_are_kept_only_while_they_may_be_needed(folder):
 
 def test_writing_cannot_fall_behind_for_ever(folder, monkeypatch):
     monkeypatch.setattr(chain_banks, "_MOST_UNWRITTEN", 3)
-    with HostBanks(folder) as banks:
+    with opened(folder) as banks:
         blocked = threading.Event()
         banks._writer.submit(blocked.wait)
         threading.Timer(0.2, blocked.set).start()
@@ -138,7 +142,7 @@ def test_writing_cannot_fall_behind_for_ever(folder, monkeypatch):
 def test_a_copy_is_of_its_step_though_training_goes_on(folder):
     fresh = load(folder)
     copies = {}
-    with HostBanks(folder) as banks:
+    with opened(folder) as banks:
 
         def copy(step):
             if step in (6, 11):
@@ -155,13 +159,13 @@ def test_a_copy_is_of_its_step_though_training_goes_on(folder):
 
 def test_going_on_from_a_copy_repeats_the_rest(folder):
     fresh, saved = load(folder), folder.parent / "saved"
-    with HostBanks(folder) as banks:
+    with opened(folder) as banks:
         run(banks, 9)
         banks.copy_to(saved).result()
     expected = expected_after(fresh, 9)
     np.testing.assert_array_equal(chain_banks.read_posterior(saved, 2), expected[0][:2, 0])
     chain_banks.copy_files(saved, folder)
-    with HostBanks(folder) as banks:
+    with opened(folder) as banks:
         for found, bank in zip(load(folder), expected, strict=True):
             np.testing.assert_array_equal(found, bank)
 
@@ -191,8 +195,12 @@ def test_a_disk_too_small_for_the_chains(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:
-        with pytest.raises(UserError, match=r"cannot write 0\.0008 GB of chains to .*large"):
+        with pytest.raises(UserError, match=r"cannot write the chains of all images to .*large"):
             chain_banks.create(tmp_path / "banks", 1000, 50, seed=0)
+        chain_banks.create(tmp_path / "saved", 100, 5, seed=0)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
+        with pytest.raises(UserError, match=r"cannot write the chains of all images to .*large"):
+            chain_banks.restore(tmp_path / "saved", tmp_path / "banks")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not (tmp_path / "banks").exists()
@@ -204,7 +212,7 @@ def test_a_disk_that_becomes_full(folder, monkeypatch):
 
     monkeypatch.setattr(os, "pwrite", full)
     with (
-        HostBanks(folder) as banks,
+        opened(folder) as banks,
         pytest.raises(UserError, match=r"cannot use the chains in .*: No space left"),
     ):
         run(banks, 20, each=lambda step: banks._writer.submit(lambda: None).result())
@@ -213,7 +221,7 @@ def test_a_disk_that_becomes_full(folder, monkeypatch):
 def test_a_file_that_is_cut_short(folder):
     os.truncate(folder / "prior.npy", 200)
     with (
-        HostBanks(folder) as banks,
+        opened(folder) as banks,
         pytest.raises(UserError, match=r"cannot use the chains in .*: file is cut short"),
     ):
         list(banks.feed(make_batches(5)))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drc_jax import checkpoint, interrupt, loop
+from drc_jax import checkpoint, interrupt, loop, placement
 from drc_jax.config import DataConfig, ModelConfig, TrainConfig
 from drc_jax.data.packed import PackedSplit, Record, open_split
 from drc_jax.data.packing import write_split
@@ -99,8 +99,8 @@ def fakes(monkeypatch) -> dict:
         result = fake_update(state, batch)
         return spoil.get(step, lambda new, metrics: (new, metrics))(*result)
 
-    monkeypatch.setattr(loop, "init_state", fake_init)
-    monkeypatch.setattr(loop, "train_step", fake_step)
+    monkeypatch.setattr(placement, "init_state", fake_init)
+    monkeypatch.setattr(placement, "train_step", fake_step)
     monkeypatch.setattr(loop, "picture", lambda *_: np.zeros((4, 4, 3), np.uint8))
     return spoil
 
