@@ -1,5 +1,6 @@
 """What a run carries from one iteration to the next, and how it begins."""
 
+import dataclasses
 from typing import Any
 
 import flax.struct
@@ -64,12 +65,21 @@ def init_state(config: TrainConfig, num_images: int) -> TrainState:
     Raises:
       UserError: where a batch has more images than the set.
     """
+    check_size(config, num_images)
+    return _jitted_init_state(config, num_images)
+
+
+def check_size(config: TrainConfig, num_images: int) -> None:
+    """Refuses batches with more images than the set.
+
+    Raises:
+      UserError: naming both numbers.
+    """
     if config.batch_size > num_images:
         raise UserError(
             f"batch_size {config.batch_size} is larger than the data set's {num_images} images; "
             f"set config.batch_size to at most {num_images}"
         )
-    return _jitted_init_state(config, num_images)
 
 
 def unchecked_init_state(config: TrainConfig, num_images: int) -> TrainState:
@@ -93,3 +103,25 @@ def unchecked_init_state(config: TrainConfig, num_images: int) -> TrainState:
 
 
 _jitted_init_state = jax.jit(unchecked_init_state, static_argnums=(0, 1))
+
+
+def with_chains(
+    state: TrainState,
+    rows: jax.Array,
+    sides: jax.Array,
+    z_posterior: jax.Array,
+    z_prior: jax.Array,
+) -> TrainState:
+    """The state with the chains of some images replaced.
+
+    Args:
+      state: with chain banks.
+      rows, sides: [B] int32, the images and whether each is mirrored.
+      z_posterior, z_prior: [B, D], their chains.
+    """
+    assert state.posterior_chains is not None and state.prior_chains is not None
+    return dataclasses.replace(
+        state,
+        posterior_chains=state.posterior_chains.at[rows, sides].set(z_posterior),
+        prior_chains=state.prior_chains.at[rows, sides].set(z_prior),
+    )

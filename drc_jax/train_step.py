@@ -4,7 +4,6 @@
 ``drc_jax.sharding`` has the one for several devices. All are made of ``drc_jax.update``.
 """
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from drc_jax.config import ModelConfig, OptimizerConfig, SamplerConfig, TrainConfig
 from drc_jax.errors import UserError
-from drc_jax.train_state import TrainState
+from drc_jax.train_state import TrainState, with_chains
 from drc_jax.update import Metrics, step_keys, update
 
 
@@ -115,11 +114,7 @@ def unchecked_train_step(
         state.prior_chains[rows, sides],
         images_at_once=images_at_once,
     )
-    return dataclasses.replace(
-        new_state,
-        posterior_chains=state.posterior_chains.at[rows, sides].set(z_posterior),
-        prior_chains=state.prior_chains.at[rows, sides].set(z_prior),
-    ), metrics
+    return with_chains(new_state, rows, sides, z_posterior, z_prior), metrics
 
 
 Chains = tuple[jax.Array, jax.Array]

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
@@ -16,7 +16,14 @@ _PREFETCH = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
 
 
 def train_batches(
-    split: PackedSplit, *, batch_size: int, seed: int, start_step: int, flip: bool
+    split: PackedSplit,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    flip: bool,
+    num_shards: int = 1,
+    shards: Sequence[int] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless shuffled batches, read ahead by background threads.
 
@@ -24,22 +31,31 @@ def train_batches(
     what another one gives from t on. Every epoch is a new permutation without its remainder of
     less than a batch, so the images of one batch are always distinct.
 
+    With several shards, shard s is the images [s M, (s + 1) M), M = N // num_shards; the last
+    N mod num_shards images are in none. Every batch has B / num_shards images of each shard, in
+    the order of shards, and an epoch is a permutation inside every shard. Whoever asks for some
+    shards only gets the rows of the same batches that belong to these.
+
     Args:
       split: the training images.
-      batch_size: images B per batch.
+      batch_size: images B per batch, over all shards.
       seed: seed of order and mirroring, at least 0.
       start_step: step of the first batch, at least 0.
       flip: mirror each image left to right with probability 1/2.
+      num_shards: parts of the split with equal shares in every batch, a divisor of B.
+      shards: the shards wanted, in increasing order; None for all.
 
     Returns:
-      An iterator over dicts with ``image`` uint8 [B, S, S, 3], mirrored where ``flip`` says so;
-      ``index`` int32 [B], the images' places in the split; and ``flip`` bool [B]. Its ``close``,
-      or dropping it, ends the threads.
+      An iterator over dicts with ``image`` uint8 [B', S, S, 3], mirrored where ``flip`` says so;
+      ``index`` int32 [B'], the images' places in the split; and ``flip`` bool [B']. B' is B, or
+      the share of the wanted shards. Its ``close``, or dropping it, ends the threads.
 
     Raises:
       UserError: if there are fewer than ``batch_size`` images or an argument is out of range.
     """
     _check_batch_size(batch_size)
+    if num_shards < 1 or batch_size % num_shards:
+        raise UserError(f"num_shards must divide batch_size {batch_size}, got {num_shards}")
     if batch_size > len(split):
         raise UserError(
             f"batch_size {batch_size} is more than the {len(split)} images of {split.path}; "
@@ -47,7 +63,7 @@ def train_batches(
         )
     if seed < 0 or start_step < 0:
         raise UserError(f"seed and start_step must be at least 0, got {seed} and {start_step}")
-    read = _BatchReader(split, batch_size, seed, flip)
+    read = _BatchReader(split, batch_size, seed, flip, num_shards, shards)
     steps = grain.MapDataset.range(start_step, sys.maxsize)
     return _iterate(steps.map(read).to_iter_dataset(_PREFETCH))
 
@@ -59,28 +75,42 @@ class _BatchReader:
     milliseconds per image on small data sets.
     """
 
-    def __init__(self, split: PackedSplit, batch_size: int, seed: int, flip: bool) -> None:
+    def __init__(
+        self,
+        split: PackedSplit,
+        batch_size: int,
+        seed: int,
+        flip: bool,
+        num_shards: int,
+        shards: Sequence[int] | None,
+    ) -> None:
         self._split = split
         self._batch_size = batch_size
         self._seed = seed
         self._flip = flip
+        self._num_shards = num_shards
+        self._shards = list(range(num_shards) if shards is None else shards)
         # Threads that read ahead may be in two epochs at once.
         self._order = functools.lru_cache(maxsize=4)(self._epoch_order)
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
+        """The images of every shard in the order of the epoch, int32 [num_shards, M]."""
         rng = np.random.default_rng([self._seed, 0, epoch])
-        return rng.permutation(len(self._split)).astype(np.int32)
+        size = len(self._split) // self._num_shards
+        order = [shard * size + rng.permutation(size) for shard in range(self._num_shards)]
+        return np.stack(order).astype(np.int32)
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
-        epoch, place = divmod(step, len(self._split) // self._batch_size)
-        start = place * self._batch_size
-        index = self._order(epoch)[start : start + self._batch_size]
-        flip = np.zeros(self._batch_size, np.bool_)
+        share = self._batch_size // self._num_shards
+        epoch, place = divmod(step, len(self._split) // self._num_shards // share)
+        index = self._order(epoch)[self._shards, place * share : (place + 1) * share].ravel()
+        flip = np.zeros((self._num_shards, share), np.bool_)
         if self._flip:
-            flip = np.random.default_rng([self._seed, 1, step]).random(self._batch_size) < 0.5
+            flip = np.random.default_rng([self._seed, 1, step]).random(flip.shape) < 0.5
+        flip = flip[self._shards].ravel()
         image = np.array(self._split.images[index])
         image[flip] = image[flip, :, ::-1]
-        return {"image": image, "index": index.copy(), "flip": flip}
+        return {"image": image, "index": index, "flip": flip}
 
 
 def _iterate(dataset: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:

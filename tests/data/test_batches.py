@@ -25,9 +25,9 @@ def split(tmp_path_factory):
     return open_split(root, "train")
 
 
-def take(split, count, *, batch_size=4, seed=0, start_step=0, flip=True):
+def take(split, count, *, batch_size=4, seed=0, start_step=0, flip=True, **sharding):
     batches = train_batches(
-        split, batch_size=batch_size, seed=seed, start_step=start_step, flip=flip
+        split, batch_size=batch_size, seed=seed, start_step=start_step, flip=flip, **sharding
     )
     try:
         return list(itertools.islice(batches, count))
@@ -88,6 +88,41 @@ def test_seeds_differ_and_epochs_of_neighbouring_seeds_are_unrelated(split):
     assert len(orders) == 8
 
 
+def test_the_stream_of_one_shard_is_what_it_has_always_been(split):
+    """Runs begun by earlier versions go on with the batches they would have had."""
+    batches = take(split, 5, batch_size=4, seed=7)
+    for step, batch in enumerate(batches):
+        order = np.random.default_rng([7, 0, step // 2]).permutation(COUNT)
+        np.testing.assert_array_equal(batch["index"], order[step % 2 * 4 :][:4])
+        flip = np.random.default_rng([7, 1, step]).random(4) < 0.5
+        np.testing.assert_array_equal(batch["flip"], flip)
+
+
+def test_every_batch_has_the_same_share_of_every_shard(split):
+    """Five shards of two images each; the eleventh image is in none."""
+    batches = take(split, 60, batch_size=5, num_shards=5)
+    for batch in batches:
+        np.testing.assert_array_equal(batch["index"] // 2, np.arange(5))
+        for image, index, flip in zip(batch["image"], batch["index"], batch["flip"], strict=True):
+            original = split.images[index]
+            np.testing.assert_array_equal(image, original[:, ::-1] if flip else original)
+    for first, second in zip(batches[::2], batches[1::2], strict=True):
+        both = np.concatenate([first["index"], second["index"]])
+        np.testing.assert_array_equal(np.sort(both), np.arange(10))
+    # Shards are ordered independently of each other, and mirrored so.
+    assert len({tuple(batch["index"] % 2) for batch in batches[::2]}) > 10
+    assert len({tuple(batch["flip"]) for batch in batches}) > 10
+
+
+def test_some_shards_are_rows_of_all(split):
+    whole = take(split, 7, batch_size=6, num_shards=3, seed=2)
+    for shards in ([0, 1], [2], [0, 2]):
+        rows = [row for shard in shards for row in (2 * shard, 2 * shard + 1)]
+        expected = [{name: values[rows] for name, values in batch.items()} for batch in whole]
+        found = take(split, 7, batch_size=6, num_shards=3, seed=2, shards=shards)
+        assert_same(found, expected)
+
+
 def reader_threads():
     return [t for t in threading.enumerate() if t.name.startswith("grain")]
 
@@ -116,6 +151,8 @@ def test_refusals_come_at_once(split):
         train_batches(split, **{**arguments, "batch_size": 12})
     with pytest.raises(UserError, match="at least 1, got 0"):
         train_batches(split, **{**arguments, "batch_size": 0})
+    with pytest.raises(UserError, match="num_shards must divide batch_size 2, got 3"):
+        train_batches(split, **arguments, num_shards=3)
     with pytest.raises(UserError, match="got 0 and -1"):
         train_batches(split, **{**arguments, "start_step": -1})
     with pytest.raises(UserError, match="at least 1, got 0"):

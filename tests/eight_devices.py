@@ -1,0 +1,168 @@
+"""Run by test_sharding.py in a process that has eight CPU devices."""
+
+import dataclasses
+import itertools
+import re
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+import drc_jax
+from drc_jax import sharding
+from drc_jax.data.batches import train_batches
+from drc_jax.data.packed import open_split
+from drc_jax.data.writing import Record, write_split
+
+DEVICES, IMAGES, USED, BATCH, STEPS = 8, 35, 32, 16, 3
+
+
+@pytest.fixture(scope="module")
+def config():
+    model = drc_jax.ModelConfig(
+        zf_dim=3,
+        zb_dim=2,
+        zs_dim=4,
+        generator_channels=(4, 4),
+        classifier_channels=(4,),
+        ebm_width=5,
+        ebm_reassign_width=5,
+        num_fg_categories=3,
+        num_bg_categories=2,
+    )
+    return drc_jax.TrainConfig(
+        model=model,
+        sampler=drc_jax.SamplerConfig(posterior_steps=3, prior_steps=2),
+        batch_size=BATCH,
+        num_devices=DEVICES,
+        seed=11,
+    )
+
+
+@pytest.fixture(scope="module")
+def batches(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (IMAGES, 8, 8, 3), np.uint8)
+    records = [Record(image, None, str(i)) for i, image in enumerate(images)]
+    write_split(folder, "train", records, image_size=8, has_masks=False, source={})
+    split = open_split(folder, "train")
+    stream = train_batches(
+        split, batch_size=BATCH, seed=3, start_step=0, flip=True, num_shards=DEVICES
+    )
+    return list(itertools.islice(stream, STEPS))
+
+
+@pytest.fixture(scope="module")
+def one_device(config, batches):
+    """The states before and after every step on one device, and their metrics, on the host."""
+    alone = dataclasses.replace(config, num_devices=1)
+    state = drc_jax.init_state(alone, USED)
+    states, all_metrics = [sharding.to_host(state)], []
+    for batch in batches:
+        state, metrics = drc_jax.train_step(alone, state, batch)
+        states.append(sharding.to_host(state))
+        all_metrics.append(jax.device_get(metrics))
+    return states, all_metrics
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    assert jax.device_count() == DEVICES
+    return sharding.data_mesh(DEVICES)
+
+
+def test_initial_state_is_one_devices_shared_out(config, mesh):
+    state = sharding.init_state(config, mesh, IMAGES)
+    expected = drc_jax.init_state(dataclasses.replace(config, num_devices=1), USED)
+    chex.assert_trees_all_close(sharding.to_host(state), jax.device_get(expected), rtol=1e-6)
+    for bank in (state.posterior_chains, state.prior_chains):
+        shapes = {shard.data.shape for shard in bank.addressable_shards}
+        assert shapes == {(USED // DEVICES, 2, 9)}
+        starts = [shard.index[0].start or 0 for shard in bank.addressable_shards]
+        assert starts == list(range(0, USED, USED // DEVICES))
+    for leaf in jax.tree.leaves((state.params, state.generator_opt_state, state.step)):
+        assert leaf.is_fully_replicated and len(leaf.addressable_shards) == DEVICES
+
+
+@pytest.mark.parametrize("images_at_once", [0, 1])
+def test_steps_equal_one_devices(config, mesh, batches, one_device, images_at_once):
+    """From the same states: a run of its own drifts, where rounding crosses a kink of a network."""
+    config = dataclasses.replace(config, images_at_once=images_at_once)
+    states, all_metrics = one_device
+    for before, expected, metrics, batch in zip(
+        states[:-1], states[1:], all_metrics, batches, strict=True
+    ):
+        found, found_metrics = sharding.train_step(
+            config, mesh, sharding.place_state(mesh, before), batch
+        )
+        found = sharding.to_host(found)
+        assert found_metrics.pop("signal") == 0
+        assert found_metrics.keys() == metrics.keys()
+        chex.assert_trees_all_close(found_metrics, metrics, rtol=1e-4, atol=1e-5)
+        for name in ("posterior_chains", "prior_chains"):
+            np.testing.assert_allclose(
+                getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-5
+            )
+        for name in ("generator_opt_state", "ebm_opt_state"):
+            chex.assert_trees_all_close(
+                getattr(found, name), getattr(expected, name), rtol=1e-3, atol=1e-5
+            )
+        # A weight whose gradient is rounding alone may move by Adam's rate, either way.
+        chex.assert_trees_all_close(found.params, expected.params, atol=2.1e-4)
+        assert found.step == expected.step
+
+
+def test_a_run_of_its_own_stays_close(config, mesh, batches, one_device):
+    state = sharding.init_state(config, mesh, IMAGES)
+    for batch, expected in zip(batches, one_device[1], strict=True):
+        state, metrics = sharding.train_step(config, mesh, state, batch)
+        for name in ("generator_loss", "ebm_loss", "posterior_displacement_foreground"):
+            np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-2, atol=1e-4)
+
+
+def test_devices_keep_equal_parameters_and_only_add_up(config, mesh, batches):
+    state = sharding.init_state(config, mesh, IMAGES)
+    for batch in batches:
+        state, metrics = sharding.train_step(config, mesh, state, batch, signal=15)
+        assert metrics["signal"] == 15
+    for leaf in jax.tree.leaves((state.params, state.generator_opt_state, state.ebm_opt_state)):
+        copies = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        assert len(copies) == DEVICES
+        for copy in copies[1:]:
+            np.testing.assert_array_equal(copy, copies[0])
+    assert sharding.unchecked_train_step._cache_size() <= 2  # whole batches, and in parts
+
+    used = {**batches[0], "signal": np.zeros(DEVICES, np.int32)}
+    placed = sharding.place_batch(mesh, used)
+    program = sharding.unchecked_train_step.lower(
+        mesh, config.model, config.sampler, config.optimizer, state, placed, 0, 0
+    ).compile()
+    text = program.as_text()
+    assert re.search(r"\ball-reduce", text)
+    others = r"\b(all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast)"
+    assert not re.search(others, text)
+
+
+def test_a_state_goes_to_the_host_and_back(config, mesh):
+    state = sharding.init_state(config, mesh, IMAGES)
+    on_host = sharding.to_host(state)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(on_host))
+    again = sharding.place_state(mesh, on_host)
+    jax.tree.map(lambda a, b: chex.assert_equal(a.sharding, b.sharding), again, state)
+    chex.assert_trees_all_equal(sharding.to_host(again), on_host)
+
+
+def test_what_cannot_be_shared_is_refused(config, mesh, batches):
+    state = sharding.init_state(config, mesh, IMAGES)
+    swapped = {**batches[0], "index": batches[0]["index"][::-1]}
+    with pytest.raises(drc_jax.UserError, match=r"index'\] must lie in \[0, 4\), got "):
+        sharding.train_step(config, mesh, state, swapped)
+    with pytest.raises(drc_jax.UserError, match=r"num_devices 9 is more than there are: .* 8 of"):
+        sharding.data_mesh(9)
+    with pytest.raises(drc_jax.UserError, match=r"batch_size 16 .* 8 images"):
+        sharding.init_state(config, mesh, 15)
+    small = sharding.data_mesh(2)
+    assert sharding.own_shards(small) == [0, 1]
+    assert sharding.shardable_images(small, 35) == 34
