@@ -106,10 +106,10 @@ def layer_table(breakdown: Breakdown) -> str:
     rows.append(("whole step", "", _milliseconds(whole), "100.0%", "",
                  f"{flops / whole / 1e9:.4g}", "", "", f"{bound / whole:.0%}"))  # fmt: skip
     device = breakdown.device
+    copies = ", ".join(f"{r / 1e9:.3g} ({size / 2**20:.3g} MiB)" for size, r in device.copies)
     return (
-        f"{aligned(rows)}\n"
-        f"measured here: matrix products {device.flops_per_second / 1e9:.4g} GFLOP/s, copying "
-        f"{device.bytes_per_second / 1e9:.3g} GB/s (a layer that fits in a cache may do better)"
+        f"{aligned(rows)}\nmeasured in the same run: matrix products "
+        f"{device.flops_per_second / 1e9:.4g} GFLOP/s; copying, GB/s by size of the array: {copies}"
     )
 
 

@@ -68,16 +68,24 @@ class Device:
     """What the device was measured to do at most.
 
     Attributes:
-      flops_per_second: of a large square matrix product.
-      bytes_per_second: read and written by copying an array that no cache holds.
+      flops_per_second: of a large square float32 matrix product.
+      copies: (bytes of an array, bytes read and written per second by copying it), from small to
+        large: what a cache holds moves faster.
     """
 
     flops_per_second: float
-    bytes_per_second: float
+    copies: tuple[tuple[int, float], ...]
+
+    def bytes_per_second(self, size: int) -> float:
+        """The rate of the smallest copied array of at least ``size`` bytes, or of the largest."""
+        return next((rate for held, rate in self.copies if held >= size), self.copies[-1][1])
 
     def bound(self, layer: Layer) -> float:
         """Seconds below which ``layer`` cannot come."""
-        return max(layer.least_flops / self.flops_per_second, layer.bytes / self.bytes_per_second)
+        # One way of one of them, read and written: what it holds is half of what it moves.
+        held = layer.bytes // (4 * layer.count)
+        products = layer.least_flops / self.flops_per_second
+        return max(products, layer.bytes / self.bytes_per_second(held))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,19 +230,23 @@ def _likelihood(config: Any, batch: int) -> Layer:
     )
 
 
-def measure_device(*, size: int = 0, megabytes: int = 256) -> Device:
+def measure_device(*, side: int = 0, megabytes: tuple[int, ...] = (1, 8, 64, 256)) -> Device:
     """Measures the device's rate of float32 products and of copying.
 
     Args:
-      size: side of the square matrices; 0 for 2048 on a CPU and 8192 elsewhere.
-      megabytes: of the copied array.
+      side: of the square matrices; 0 for 2048 on a CPU and 8192 elsewhere.
+      megabytes: of the copied arrays, from small to large.
     """
-    size = size or (2048 if jax.default_backend() == "cpu" else 8192)
-    matrix = jax.random.normal(jax.random.key(0), (size, size)) / size**0.5
+    side = side or (2048 if jax.default_backend() == "cpu" else 8192)
+    matrix = jax.random.normal(jax.random.key(0), (side, side)) / side**0.5
     product = _seconds_per_turn(lambda matrix, x: x @ matrix, matrix, matrix)
-    array = jnp.zeros((megabytes * 2**20 // 4,))
-    copy = _seconds_per_turn(lambda one, x: x + one, jnp.ones(()), array)
-    return Device(2 * size**3 / product, 2 * array.nbytes / copy)
+
+    def copying(size: int) -> float:
+        array = jnp.zeros((size // 4,))
+        return 2 * size / _seconds_per_turn(lambda one, x: x + one, jnp.ones(()), array)
+
+    sizes = [2**20 * count for count in megabytes]
+    return Device(2 * side**3 / product, tuple((size, copying(size)) for size in sizes))
 
 
 def measure(layer: Layer, device: Device) -> LayerTiming:

@@ -88,12 +88,28 @@ def test_sample_draws_from_the_prior(run):
     assert nowhere.stderr.startswith("error: ") and "Traceback" not in nowhere.stderr
 
 
-def test_benchmark_reports_every_part(run):
+def test_benchmark_reports_every_part_and_compares(run):
     output = run / "speed.json"
-    done = start("benchmark", CONFIG, "--repeats=2", f"--json={output}", folder=run)
+    done = start("benchmark", CONFIG, "--repeats=2", "--layers", f"--json={output}", folder=run)
     assert done.returncode == 0, done.stderr
+    assert "sum of the layers" in done.stdout
     report = json.loads(output.read_text())
     assert [timing["what"] for timing in report["timings"]] == ["posterior", "prior", "train"]
     for timing in report["timings"]:
         assert 0 < timing["seconds_min"] <= timing["seconds_median"]
         assert timing["gflops_per_second"] > 0
+    assert all(layer["seconds"] > 0 for layer in report["breakdown"]["layers"])
+
+    same = start("benchmark", f"--compare={output},{output}", folder=run)
+    assert same.returncode == 0, same.stderr
+    assert "same device" in same.stdout and "whole" not in same.stdout
+    for wrong in (["--compare=one.json"], []):
+        refused = start("benchmark", *wrong, folder=run)
+        assert refused.returncode == 2
+        assert refused.stderr.startswith("error: ") and "Traceback" not in refused.stderr
+
+
+def test_benchmark_tells_memory_without_running(run):
+    done = start("benchmark", CONFIG, "--memory", "--what=prior", folder=run)
+    assert done.returncode == 0, done.stderr
+    assert "temporaries" in done.stdout and "prior" in done.stdout
