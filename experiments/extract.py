@@ -41,7 +41,7 @@ _CROP = flags.DEFINE_enum(
     "stretch",
     CROPS,
     "How a picture that is not square goes through the model: squeezed, its middle alone, or "
-    "between grey bars.",
+    "between grey bars (best for data that were prepared with --crop=letterbox).",
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures at once.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the chains.", lower_bound=0)

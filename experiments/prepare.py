@@ -2,7 +2,8 @@
 
 python -m experiments.prepare --dataset=tm_dsprites --output=data/tm_dsprites_128
 python -m experiments.prepare --dataset=npz --source=photos.npz --output=data/photos
-python -m experiments.prepare --dataset=folder --source=PHOTOS --output=data/photos
+python -m experiments.prepare --dataset=folder --source=PHOTOS --masks=MASKS --size=64 \\
+    --output=data/photos_64
 python -m experiments.prepare --dataset=birds --source=ARCHIVES --output=data/birds_128
 
 birds, dogs, cars and pets take their published archives from --source, or download them there

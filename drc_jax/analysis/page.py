@@ -33,7 +33,7 @@ p {{ max-width: 50em; }}
 table {{ border-collapse: collapse; }}
 th, td {{ border-bottom: 1px solid #ccc; padding: .3em .8em; text-align: right; }}
 th:first-child, td:first-child {{ text-align: left; }}
-.plots {{ display: grid; grid-template-columns: repeat({columns}, minmax(17em, max-content));
+.plots {{ display: grid; grid-template-columns: repeat({columns}, minmax(17em, 1fr));
   gap: 1.5em; overflow-x: auto; }}
 figure {{ margin: 0; }}
 figcaption {{ font-weight: 600; overflow-wrap: anywhere; }}
