@@ -123,6 +123,15 @@ def _newest_intact(workdir: pathlib.Path) -> tuple[int, list[int]]:
     )
 
 
+def _checkpointer() -> ocp.Checkpointer:
+    """A reader or writer for this process alone, where Orbax would wait for the others."""
+    me = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+    composite = ocp.CompositeOptions(multiprocessing_options=options)
+    handler = ocp.CompositeCheckpointHandler(composite_options=composite)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
+
+
 def _read(workdir: pathlib.Path, step: int, targets: dict[str, Any]) -> Any:
     """Reads items of one checkpoint as pytrees of NumPy arrays.
 
@@ -135,7 +144,7 @@ def _read(workdir: pathlib.Path, step: int, targets: dict[str, Any]) -> Any:
       A mapping from item name to pytree.
     """
     args = {name: ocp.args.StandardRestore(target) for name, target in targets.items()}
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+    with _checkpointer() as reader:
         folder = (workdir / FOLDER / str(step)).absolute()
         return reader.restore(folder, args=ocp.args.Composite(**args))
 
@@ -167,7 +176,7 @@ def restore_state(workdir: pathlib.Path, like: T) -> tuple[int, T]:
       like: the state's structure, with ``jax.ShapeDtypeStruct`` leaves.
 
     Returns:
-      The step and the state on the default device.
+      The step and the state, of NumPy arrays.
 
     Raises:
       UserError: when there is no checkpoint, or all of them are damaged.
@@ -181,7 +190,7 @@ def restore_state(workdir: pathlib.Path, like: T) -> tuple[int, T]:
         (workdir / FOLDER / str(bad)).rename(aside / name)
         _log.warning("moved the damaged checkpoint of step %d to %s", bad, aside / name)
     fields = {"params": items["params"], **items["rest"]}
-    return step, jax.device_put(dataclasses.replace(like, **fields))  # type: ignore[type-var]
+    return step, dataclasses.replace(like, **fields)  # type: ignore[type-var]
 
 
 class CheckpointWriter:
@@ -243,7 +252,7 @@ class CheckpointWriter:
     ) -> None:
         partial = self._folder / f"{step}.partial"
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+        with _checkpointer() as writer:
             writer.save(partial.absolute(), args=ocp.args.Composite(**args))
         if copied is not None:
             copied.result()

@@ -1,5 +1,6 @@
 """The training loop: batches in, metrics, checkpoints and pictures out."""
 
+import contextlib
 import pathlib
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -16,8 +17,10 @@ from drc_jax.data.batches import train_batches
 from drc_jax.data.packed import PackedSplit
 from drc_jax.interrupt import StopSignal
 from drc_jax.model import Params, render
-from drc_jax.placement import placement
-from drc_jax.recorder import NonFiniteError, Recorder
+from drc_jax.placement import Stop, placement
+from drc_jax.processes import first_only, is_first
+from drc_jax.recorder import NonFiniteError, Recorder, finite_values
+from drc_jax.sharding import own_copy
 from drc_jax.train_state import TrainState
 from drc_jax.workdir import claimed
 
@@ -34,8 +37,8 @@ def run_steps(
     *,
     start: int,
     iterations: int,
-    stop: StopSignal,
-    record: Callable[[int, Metrics], None],
+    stop: Stop,
+    record: Callable[[int, Metrics], Any],
     is_milestone: Callable[[int], bool],
     at_milestone: Callable[[int, Any], None],
 ) -> tuple[int, Any]:
@@ -125,8 +128,9 @@ def picture(
 def train(config: TrainConfig, workdir: pathlib.Path, split: PackedSplit) -> signal.Signals | None:
     """Trains in ``workdir`` from where it stands to ``config.iterations``.
 
+    Of several processes all call this, with the same config; process 0 alone writes and prints.
     Writes what ``drc_jax.workdir`` lists. SIGTERM or SIGINT ends it early, after saving; a second
-    one ends the process at once.
+    one ends the process at once. A signal to one process ends all, a step later.
 
     Args:
       config: the run's config.
@@ -140,29 +144,27 @@ def train(config: TrainConfig, workdir: pathlib.Path, split: PackedSplit) -> sig
       UserError: if the folder is another run's, or its checkpoints or files cannot be used.
       NonFiniteError: if training diverges; no state from then on is saved.
     """
-    with (
-        claimed(workdir, config, split.info.fingerprint),
-        StopSignal() as stop,
-        placement(config, workdir, len(split)) as place,
-    ):
+    with contextlib.ExitStack() as stack:
+        place = placement(config, workdir, len(split), stack.enter_context(StopSignal()))
+        first_only(lambda: stack.enter_context(claimed(workdir, config, split.info.fingerprint)))
+        stack.enter_context(place)
         start, state = place.start()
         images = workdir / "images"
-        images.mkdir(exist_ok=True)
 
         def draw(step: int, state: TrainState) -> None:
             latents = place.first_posterior(state, min(_PICTURED, len(split)))
-            drawn = picture(config, state.params, latents, split)
-            panels.save_png(images / f"step_{step:07d}.png", drawn)
+            if is_first():
+                images.mkdir(exist_ok=True)
+                drawn = picture(config, own_copy(state.params), latents, split)
+                panels.save_png(images / f"step_{step:07d}.png", drawn)
 
         if start >= config.iterations:
-            print(f"{workdir} has already been trained for {start} iterations; nothing to do")
-            if not (images / f"step_{start:07d}.png").exists():
-                draw(start, state)
+            _say(f"{workdir} has already been trained for {start} iterations; nothing to do")
+            draw(start, state)
             return None
-        print(
+        _say(
             f"{'resuming' if start else 'training'} in {workdir} from step {start} to "
-            f"{config.iterations} on {jax.default_backend()}; the first step includes compiling",
-            flush=True,
+            f"{config.iterations} on {_devices(config)}; the first step includes compiling"
         )
         batches = train_batches(
             split,
@@ -170,56 +172,81 @@ def train(config: TrainConfig, workdir: pathlib.Path, split: PackedSplit) -> sig
             seed=config.seed,
             start_step=start,
             flip=config.data.flip,
+            num_shards=place.shards.num_shards,
+            shards=place.shards.shards,
         )
-        with (
-            CheckpointWriter(workdir, keep=config.keep_checkpoints) as checkpoints,
-            Recorder(
-                workdir,
-                start=start,
-                iterations=config.iterations,
-                batch_size=config.batch_size,
-                log_every=config.log_every,
-            ) as recorder,
-        ):
-
-            def is_due(step: int, every: int) -> bool:
-                return every > 0 and step % every == 0
-
-            def at_milestone(step: int, state: TrainState) -> None:
-                is_last = step == config.iterations
-                if is_due(step, config.checkpoint_every) or is_last or stop.number is not None:
-                    on_host = place.to_host(state)
-                    check_finite(step, on_host)
-                    checkpoints.save(step, on_host, place.file_copier())
-                if is_due(step, config.image_every) or is_last:
-                    draw(step, state)
-                recorder.restart_clock()
-
-            try:
-                step, _ = run_steps(
-                    place.step,
-                    state,
-                    place.feed(batches),
+        stack.callback(batches.close)
+        checkpoints = recorder = None
+        if is_first():
+            checkpoints = stack.enter_context(
+                CheckpointWriter(workdir, keep=config.keep_checkpoints)
+            )
+            recorder = stack.enter_context(
+                Recorder(
+                    workdir,
                     start=start,
                     iterations=config.iterations,
-                    stop=stop,
-                    record=recorder.record,
-                    is_milestone=lambda step: (
-                        is_due(step, config.checkpoint_every) or is_due(step, config.image_every)
-                    ),
-                    at_milestone=at_milestone,
+                    batch_size=config.batch_size,
+                    log_every=config.log_every,
                 )
-            except NonFiniteError as error:
-                checkpoints.wait()
-                raise NonFiniteError(f"{error}; {_last_good(workdir)}") from None
+            )
+
+        def is_due(step: int, every: int) -> bool:
+            return every > 0 and step % every == 0
+
+        def at_milestone(step: int, state: TrainState) -> None:
+            is_last = step == config.iterations
+            if is_due(step, config.checkpoint_every) or is_last or place.stop.number is not None:
+                on_host = place.to_host(state)
+                check_finite(step, on_host)
+                if checkpoints is not None:
+                    checkpoints.save(step, on_host, place.file_copier())
+            if is_due(step, config.image_every) or is_last:
+                draw(step, state)
+            if recorder is not None:
+                recorder.restart_clock()
+
+        try:
+            step, _ = run_steps(
+                place.step,
+                state,
+                place.feed(batches),
+                start=start,
+                iterations=config.iterations,
+                stop=place.stop,
+                record=finite_values if recorder is None else recorder.record,
+                is_milestone=lambda step: (
+                    is_due(step, config.checkpoint_every) or is_due(step, config.image_every)
+                ),
+                at_milestone=at_milestone,
+            )
+        except NonFiniteError as error:
+            if checkpoints is None:
+                raise
             checkpoints.wait()
-        if step == config.iterations:
-            print(f"trained {step} iterations; see {images} and {workdir / 'metrics.jsonl'}")
-            return None
-        assert stop.number is not None
-        number = signal.Signals(stop.number)
-        print(f"{number.name}: saved at step {step}; the same command resumes from there")
-        return number
+            raise NonFiniteError(f"{error}; {_last_good(workdir)}") from None
+        if checkpoints is not None:
+            checkpoints.wait()
+    if step == config.iterations:
+        _say(f"trained {step} iterations; see {images} and {workdir / 'metrics.jsonl'}")
+        return None
+    assert place.stop.number is not None
+    number = signal.Signals(place.stop.number)
+    _say(f"{number.name}: saved at step {step}; the same command resumes from there")
+    return number
+
+
+def _say(text: str) -> None:
+    """Prints in process 0 alone."""
+    if is_first():
+        print(text, flush=True)
+
+
+def _devices(config: TrainConfig) -> str:
+    """What a run computes on, for its first line."""
+    count = f"{config.num_devices} devices, " if config.num_devices > 1 else ""
+    number = jax.process_count()
+    return f"{count}{jax.default_backend()}{f', in {number} processes' if number > 1 else ''}"
 
 
 def _last_good(workdir: pathlib.Path) -> str:

@@ -1,4 +1,4 @@
-"""Where a run's chains lie: with the rest of the state on the device, or in files on the host.
+"""Where a run's arrays lie: on one device, on several, or with the chains in files on the host.
 
 The training loop knows a `Placement` alone.
 """
@@ -7,14 +7,14 @@ import functools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import numpy as np
 
-from drc_jax import chain_banks, checkpoint
+from drc_jax import chain_banks, checkpoint, processes, sharding
 from drc_jax.config import TrainConfig
-from drc_jax.train_state import TrainState, init_state
+from drc_jax.train_state import TrainState, check_size, init_state, unchecked_init_state
 from drc_jax.train_step import train_step, train_step_from_chains
 from drc_jax.update import Metrics
 
@@ -22,8 +22,31 @@ Batch = Mapping[str, np.ndarray]
 CopyFiles = Callable[[pathlib.Path], futures.Future[None]]
 
 
+class Shards(NamedTuple):
+    """Arguments of ``train_batches``: all images, or those of some devices."""
+
+    num_shards: int = 1
+    shards: list[int] | None = None
+
+
+class Stop(Protocol):
+    """``number`` is that of the signal by which training is to stop, or None; see `StopSignal`."""
+
+    number: int | None
+
+
 class Placement(Protocol):
     """What the training loop needs to know of where a run's arrays lie; a context manager."""
+
+    @property
+    def shards(self) -> Shards:
+        """Which images of every batch this process reads."""
+        ...
+
+    @property
+    def stop(self) -> Stop:
+        """Tells that training is to stop, after the same step in every process."""
+        ...
 
     def start(self) -> tuple[int, TrainState]:
         """The step and state to go on from: the newest checkpoint's, or fresh ones."""
@@ -54,31 +77,44 @@ class Placement(Protocol):
     def __exit__(self, *exc_info: object) -> None: ...
 
 
-def placement(config: TrainConfig, workdir: pathlib.Path, num_images: int) -> Placement:
-    """The placement that a config asks for.
+def placement(config: TrainConfig, workdir: pathlib.Path, num_images: int, stop: Stop) -> Placement:
+    """The placement that a config asks for; nothing is written yet.
 
     Args:
       config: the run's.
       workdir: the run's folder.
       num_images: N, images in the training set.
+      stop: the signals that reach this process.
+
+    Raises:
+      UserError: if the devices are not there, or a batch has more images than they share.
     """
+    if config.num_devices > 1 or jax.process_count() > 1:
+        return Devices(config, workdir, num_images, stop)
     if config.chain_bank == "host":
-        return HostChains(config, workdir, num_images)
-    return OneDevice(config, workdir, num_images)
+        return HostChains(config, workdir, num_images, stop)
+    return OneDevice(config, workdir, num_images, stop)
 
 
 class OneDevice:
     """Everything on the default device."""
 
-    def __init__(self, config: TrainConfig, workdir: pathlib.Path, num_images: int) -> None:
+    shards = Shards()
+
+    def __init__(
+        self, config: TrainConfig, workdir: pathlib.Path, num_images: int, stop: Stop
+    ) -> None:
         self._config = config
         self._workdir = workdir
         self._num_images = num_images
+        self.stop = stop
 
     def start(self) -> tuple[int, TrainState]:
         initialise = functools.partial(init_state, self._config, self._num_images)
         if checkpoint.saved_steps(self._workdir):
-            return checkpoint.restore_state(self._workdir, jax.eval_shape(initialise))
+            like = jax.eval_shape(initialise)
+            step, state = checkpoint.restore_state(self._workdir, like)
+            return step, jax.device_put(state)
         return 0, initialise()
 
     def feed(self, batches: Iterator[Batch]) -> Iterator[Any]:
@@ -107,8 +143,10 @@ class OneDevice:
 class HostChains(OneDevice):
     """Chains in files, everything else on the default device; see `chain_banks`."""
 
-    def __init__(self, config: TrainConfig, workdir: pathlib.Path, num_images: int) -> None:
-        super().__init__(config, workdir, num_images)
+    def __init__(
+        self, config: TrainConfig, workdir: pathlib.Path, num_images: int, stop: Stop
+    ) -> None:
+        super().__init__(config, workdir, num_images, stop)
         self._folder = workdir / chain_banks.FOLDER
         self._saved: pathlib.Path | None = None
         self._banks: chain_banks.HostBanks | None = None
@@ -151,3 +189,78 @@ class HostChains(OneDevice):
     def __exit__(self, *exc_info: object) -> None:
         if self._banks is not None:
             self._banks.close()
+
+
+class Devices:
+    """Images and chains shared by several devices, of one process or more; see `sharding`.
+
+    Process 0 reads and writes the checkpoints. For one, the shares of each chain bank are gathered
+    on every device in turn, and those of a resuming run come the same way.
+    """
+
+    def __init__(
+        self, config: TrainConfig, workdir: pathlib.Path, num_images: int, stop: Stop
+    ) -> None:
+        self._config = config
+        self._workdir = workdir
+        self._mesh = sharding.data_mesh(config.num_devices)
+        self._num_images = sharding.shardable_images(self._mesh, num_images)
+        check_size(config, self._num_images)
+        if processes.is_first() and self._num_images < num_images:
+            print(
+                f"{config.num_devices} devices share {self._num_images} images equally; the last "
+                f"{num_images - self._num_images} are left out",
+                flush=True,
+            )
+        self.shards = Shards(self._mesh.size, sharding.own_shards(self._mesh))
+        self.stop: Stop = AgreedStop()
+        self._own_stop = stop
+        self._signal: jax.Array | None = None
+
+    def start(self) -> tuple[int, TrainState]:
+        initialise = functools.partial(unchecked_init_state, self._config, self._num_images)
+        like = jax.eval_shape(initialise)
+
+        def newest() -> tuple[int, TrainState | None]:
+            if checkpoint.saved_steps(self._workdir):
+                return checkpoint.restore_state(self._workdir, like)
+            return 0, None
+
+        step, state = processes.first_only(newest) or (0, None)
+        step = int(processes.from_first(np.int32(step), np.int32(0)))
+        if step == 0:
+            return 0, sharding.init_state(self._config, self._mesh, self._num_images)
+        return step, sharding.place_state(self._mesh, processes.from_first(state, like))
+
+    def feed(self, batches: Iterator[Batch]) -> Iterator[Any]:
+        return batches
+
+    def step(self, state: TrainState, fed: Any) -> tuple[TrainState, Metrics]:
+        number = self._own_stop.number or 0
+        state, metrics = sharding.train_step(self._config, self._mesh, state, fed, signal=number)
+        # Looked at when the next step has been started, so that the devices need not wait.
+        if self._signal is not None:
+            self.stop.number = int(self._signal) or None
+        self._signal = metrics.pop("signal")
+        return state, metrics
+
+    def to_host(self, state: TrainState) -> TrainState:
+        return sharding.to_host(state)
+
+    def file_copier(self) -> CopyFiles | None:
+        return None
+
+    def first_posterior(self, state: TrainState, count: int) -> jax.Array:
+        return sharding.first_posterior(self._mesh, state, count)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        pass
+
+
+class AgreedStop:
+    """A signal that has reached any process, known to all after the same step."""
+
+    number: int | None = None

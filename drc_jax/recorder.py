@@ -22,6 +22,25 @@ class NonFiniteError(UserError):
     """Training produced a number that is not finite; nothing after it can be used."""
 
 
+def finite_values(step: int, metrics: Mapping[str, jax.Array]) -> dict[str, float]:
+    """Fetches one step's metrics, waiting for the device to finish that step.
+
+    Args:
+      step: number of completed steps.
+      metrics: name to scalar.
+
+    Raises:
+      NonFiniteError: naming the step and the metrics that are not finite.
+    """
+    values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
+    bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
+    if values.get("latents_finite", 1.0) == 0:
+        bad.append("a latent is not finite")
+    if bad:
+        raise NonFiniteError(f"training diverged at step {step}: {', '.join(bad)}")
+    return values
+
+
 def truncate_log(path: pathlib.Path, step: int) -> None:
     """Drops the lines of a ``metrics.jsonl`` beyond ``step``, which will be trained again.
 
@@ -109,12 +128,7 @@ class Recorder:
         Raises:
           NonFiniteError: naming the step and the metrics that are not finite.
         """
-        values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
-        bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
-        if values.get("latents_finite", 1.0) == 0:
-            bad.append("a latent is not finite")
-        if bad:
-            raise NonFiniteError(f"training diverged at step {step}: {', '.join(bad)}")
+        values = finite_values(step, metrics)
         self._bar.update()
         now = time.perf_counter()
         if step == 1 or step == self._iterations or step % self._log_every == 0:

@@ -6,7 +6,6 @@ own devices. Only gradients and metrics are added up between devices, once per i
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -120,6 +119,24 @@ def to_host(state: T) -> T:
     return jax.tree.map(lambda x: np.array(_gathered(x), copy=True), state)
 
 
+def first_posterior(mesh: Mesh, state: TrainState, count: int) -> jax.Array:
+    """Posterior chains [count, D] of the first images, not mirrored, on one own device.
+
+    Every process calls this.
+    """
+    take = jax.jit(_first_chains, static_argnums=1, out_shardings=NamedSharding(mesh, P()))
+    return take(state.posterior_chains, count).addressable_data(0)
+
+
+def _first_chains(bank: jax.Array, count: int) -> jax.Array:
+    return bank[:count, 0]
+
+
+def own_copy(tree: T) -> T:
+    """Of arrays that all devices have, those of one own device."""
+    return jax.tree.map(lambda x: x.addressable_data(0), tree)
+
+
 def _gathered(x: jax.Array) -> Any:
     if x.is_fully_addressable or x.is_fully_replicated:
         return x
@@ -231,51 +248,3 @@ def _named(mesh: Mesh, specs: Any) -> Any:
     return jax.tree.map(
         lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, P)
     )
-
-
-def first_process_only(work: Callable[[], T]) -> T | None:
-    """Does something in process 0 while the others wait to hear that it went well.
-
-    Args:
-      work: called in process 0 alone.
-
-    Returns:
-      What ``work`` returned; None in the other processes.
-
-    Raises:
-      UserError: in the other processes, if ``work`` raised anything in process 0.
-    """
-    if jax.process_count() == 1:
-        return work()
-    result, error = None, None
-    if jax.process_index() == 0:
-        try:
-            result = work()
-        except BaseException as raised:
-            error = raised
-    failed = multihost_utils.broadcast_one_to_all(np.int32(error is not None))
-    if error is not None:
-        raise error
-    if failed:
-        raise UserError("process 0 could not go on; its own message says why")
-    return result
-
-
-def from_first_process(tree: T, like: T) -> T:
-    """Sends a pytree of NumPy arrays from process 0 to all, one array after the other.
-
-    Args:
-      tree: what to send; looked at in process 0 only.
-      like: a pytree of its shapes and dtypes.
-
-    Returns:
-      ``tree``, in every process.
-    """
-    if jax.process_count() == 1:
-        return tree
-    mine = tree if jax.process_index() == 0 else jax.tree.map(_zeros, like)
-    return jax.tree.map(multihost_utils.broadcast_one_to_all, mine)
-
-
-def _zeros(like: Any) -> np.ndarray:
-    return np.zeros(like.shape, like.dtype)

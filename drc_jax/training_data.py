@@ -1,8 +1,10 @@
 """The images a config trains on: where they lie, generating them, and whether they fit."""
 
+import functools
 import os
 import pathlib
 
+from drc_jax import processes
 from drc_jax.config import SYNTHETIC_DATASETS, TrainConfig
 from drc_jax.data.packed import PackedSplit, open_split, splits
 from drc_jax.data.prepare import prepare_synthetic
@@ -18,28 +20,38 @@ def data_folder(config: TrainConfig) -> pathlib.Path:
 def open_training_split(config: TrainConfig) -> PackedSplit:
     """Opens the training images, generating a synthetic data set where it is missing.
 
+    Of several processes the first generates, then the others where they do not see its files.
+
     Raises:
       UserError: if there are none, or they do not fit the config.
     """
     folder = data_folder(config)
-    data = config.data
-    if data.dataset in SYNTHETIC_DATASETS:
-        if "train" in splits(folder):
-            check_fits(config, open_split(folder, "train"))
-        else:
-            print(f"generating {data.num_train} images of {data.dataset} in {folder}", flush=True)
-        prepare_synthetic(
-            data.dataset,
-            folder,
-            size=config.model.image_size,
-            num_train=data.num_train,
-            num_test=data.num_test,
-            seed=data.seed,
-            workers=os.cpu_count() or 1,
-        )
+    if config.data.dataset in SYNTHETIC_DATASETS:
+        generate = functools.partial(_generate, config, folder)
+        processes.first_only(generate)
+        if not processes.is_first():
+            generate()
     split = open_split(folder, "train")
     check_fits(config, split)
     return split
+
+
+def _generate(config: TrainConfig, folder: pathlib.Path) -> None:
+    """Makes the splits of a synthetic data set that are missing."""
+    data = config.data
+    if "train" in splits(folder):
+        check_fits(config, open_split(folder, "train"))
+    else:
+        print(f"generating {data.num_train} images of {data.dataset} in {folder}", flush=True)
+    prepare_synthetic(
+        data.dataset,
+        folder,
+        size=config.model.image_size,
+        num_train=data.num_train,
+        num_test=data.num_test,
+        seed=data.seed,
+        workers=os.cpu_count() or 1,
+    )
 
 
 def check_fits(config: TrainConfig, split: PackedSplit) -> None:

@@ -9,6 +9,14 @@ data sets (tm_dsprites, scenes) are made where missing; others are written first
 `python -m experiments.prepare`. Ctrl-C or SIGTERM saves, then ends with status 128 + signal; the
 same command then resumes, bit for bit. Every field of the config can be set on the command line;
 drc_jax/config.py documents them.
+
+Several devices share every batch with --config.num_devices=8. Where they are in several processes,
+on one machine or many, the same command is started once for each, with all devices counted:
+
+    python -m experiments.train --config=configs/birds.py --workdir=runs/birds \\
+        --config.num_devices=8 --coordinator=10.0.0.1:1234 --num_processes=2 --process_id=0
+
+Every process reads the images of its own devices; process 0, at the address given, alone writes.
 """
 
 import pathlib
@@ -16,7 +24,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from drc_jax import loop
+from drc_jax import loop, processes
 from drc_jax.training_data import open_training_split
 from experiments import cli, config_flag
 
@@ -27,6 +35,15 @@ _WORKDIR = flags.DEFINE_string(
     "The run's folder: new or empty, or that of the same run to resume.",
     required=True,
 )
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0, where a run has several processes."
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", 1, "How many processes the run has.", lower_bound=1
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", 0, "Which of the processes this is, from 0.", lower_bound=0
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -34,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
     del argv
     cli.cache_compiled_programs()
     config = config_flag.train_config(_CONFIG.value)
+    processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     split = open_training_split(config)
     stopped_by = loop.train(config, pathlib.Path(_WORKDIR.value), split)
     return 0 if stopped_by is None else 128 + stopped_by

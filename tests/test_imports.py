@@ -8,7 +8,7 @@ PACKAGE = ROOT / "drc_jax"
 
 # Each layer may import from itself and from those above it in this list.
 LAYERS = [
-    {"errors", "config", "folders"},
+    {"errors", "config", "folders", "processes"},
     {"ops", "langevin", "regions", "metrics", "panels", "data"},
     {"networks", "evaluation"},
     {"model", "flops"},

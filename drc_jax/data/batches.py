@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import grain
 import numpy as np
@@ -24,7 +24,7 @@ def train_batches(
     flip: bool,
     num_shards: int = 1,
     shards: Sequence[int] | None = None,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray], None, None]:
     """Endless shuffled batches, read ahead by background threads.
 
     The batch of a step depends on (seed, step) alone, so an iterator started at step t repeats
@@ -104,7 +104,7 @@ class _BatchReader:
         share = self._batch_size // self._num_shards
         epoch, place = divmod(step, len(self._split) // self._num_shards // share)
         index = self._order(epoch)[self._shards, place * share : (place + 1) * share].ravel()
-        flip = np.zeros((self._num_shards, share), np.bool_)
+        flip: np.ndarray = np.zeros((self._num_shards, share), np.bool_)
         if self._flip:
             flip = np.random.default_rng([self._seed, 1, step]).random(flip.shape) < 0.5
         flip = flip[self._shards].ravel()
@@ -113,7 +113,7 @@ class _BatchReader:
         return {"image": image, "index": index, "flip": flip}
 
 
-def _iterate(dataset: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:
+def _iterate(dataset: grain.IterDataset) -> Generator[dict[str, np.ndarray], None, None]:
     """Yields the batches of a Grain data set and shuts its threads down at the end."""
     with contextlib.closing(iter(dataset)) as batches:
         yield from batches
