@@ -11,7 +11,9 @@ Memory is the device's peak; on a CPU the process's peak beyond what its librari
 Needs PyTorch: pip install -e '.[peers]'.
 """
 
+import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -24,7 +26,7 @@ import jax
 from absl import flags
 
 from configs import demo, tm_dsprites
-from drc_jax.config import to_dict
+from drc_jax.config import ModelConfig, from_dict, to_dict
 from drc_jax.errors import UserError
 from drc_jax.panels import write_atomically
 from experiments import cli, config_flag
@@ -56,6 +58,9 @@ _PRECISION = flags.DEFINE_enum(
 _JSON = flags.DEFINE_string("json", "", "File for the figures; empty for none.")
 
 
+_say = functools.partial(print, flush=True)  # the next line may be minutes away
+
+
 def main(argv: Sequence[str]) -> None:
     """Checks, times, prints and stores."""
     del argv
@@ -82,11 +87,17 @@ def _setup(platform: str) -> tuple[Setup, int]:
     steps = _POSTERIOR_STEPS.value or (4 if crowded else full_steps)
     config = dataclasses.replace(
         config,
-        model=config.model,
+        model=_in_precision(config.model),
         sampler=dataclasses.replace(config.sampler, posterior_steps=steps),
         batch_size=_BATCH_SIZE.value or (4 if crowded else config.batch_size),
     )
     return Setup(config, pathlib.Path(), platform, _PRECISION.value), full_steps
+
+
+def _in_precision(model: ModelConfig) -> ModelConfig:
+    if _PRECISION.value == "float32":
+        return model
+    return from_dict(ModelConfig, {**to_dict(model), "precision": _PRECISION.value})
 
 
 def _measure(setup: Setup, full_steps: int) -> dict[str, Any]:
@@ -94,7 +105,7 @@ def _measure(setup: Setup, full_steps: int) -> dict[str, Any]:
     config, side = setup.config, setup.config.model.image_size
     programs = ["drc_jax", "torch", "torch channels-last"]
     programs += ["torch.compile"] if _COMPILE.value else []
-    print(
+    _say(
         f"{side}x{side}, batch {config.batch_size}, {setup.precision}; training iterations with "
         f"{config.sampler.posterior_steps} of {full_steps} posterior steps and "
         f"{config.sampler.prior_steps} prior steps"
@@ -102,22 +113,22 @@ def _measure(setup: Setup, full_steps: int) -> dict[str, Any]:
     results: dict[str, list[rounds.Result]] = {}
     with tempfile.TemporaryDirectory() as folder:
         setup = dataclasses.replace(setup, weights=pathlib.Path(folder) / "weights.npz")
-        with rounds.contestants(["referee"], setup, print) as (referee,):
+        with contextlib.closing(rounds.Contestant("referee", setup)) as referee:
             expected = referee.call("gradient", min(config.batch_size, _CHECKED_IMAGES))
-        with rounds.contestants(programs, setup, print) as runners:
+        with rounds.contestants(programs, setup, _say) as runners:
             for runner in runners:
-                print(f"  {runner.name}: {runner.description}")
+                _say(f"  {runner.name}: {runner.description}")
             errors = rounds.check(runners, expected, setup.precision)
             for name, error in errors.items():
-                print(f"  {name}: off float64 by {error['energy']:.1e} in the energy, "
+                _say(f"  {name}: off float64 by {error['energy']:.1e} in the energy, "
                       f"{error['gradient']:.1e} in its gradient")  # fmt: skip
             for part in PARTS if _WHAT.value == "all" else (_WHAT.value,):
-                results[part] = rounds.race(runners, part, _ROUNDS.value, print)
-                print(rounds.table(results[part], _TITLES[part]), flush=True)
+                results[part] = rounds.race(runners, part, _ROUNDS.value, _say)
+                _say(rounds.table(results[part], _TITLES[part]))
             descriptions = {runner.name: runner.description for runner in runners}
     guess = rounds.extrapolated(results, setup, full_steps)
     for name, seconds in guess.items():
-        print(f"{name}: {seconds:.1f} s per iteration with all {full_steps} posterior steps, "
+        _say(f"{name}: {seconds:.1f} s per iteration with all {full_steps} posterior steps, "
               "extrapolated, not measured")  # fmt: skip
     return {
         "programs": descriptions,

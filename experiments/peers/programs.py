@@ -69,7 +69,11 @@ class Program(abc.ABC):
 
     @abc.abstractmethod
     def gradient(self, images: int) -> tuple[np.ndarray, np.ndarray]:
-        """Posterior energies [n] of the first n ``images``, and gradients [n, D]."""
+        """Posterior energies [n] of the first n ``images``, and gradients [n, D].
+
+        Computed for the whole batch: ``torch.compile`` makes another, slower program where it has
+        seen two sizes.
+        """
 
     @abc.abstractmethod
     def run(self, part: str) -> None:
@@ -168,9 +172,8 @@ class JaxProgram(Program):
             return energies.sum(), energies
 
         slope = jax.jit(jax.grad(total, argnums=1, has_aux=True))
-        z, seen = self._chains["posterior"][:images], self._images[:images]
-        gradient, energies = slope(self._params, z, seen)
-        return np.asarray(energies), np.asarray(gradient)
+        gradient, energies = slope(self._params, self._chains["posterior"], self._images)
+        return np.asarray(energies)[:images], np.asarray(gradient)[:images]
 
     def run(self, part: str) -> None:
         self._runs += 1
@@ -243,10 +246,13 @@ class TorchProgram(Program):
         return f"torch {torch.__version__}, {torch.get_num_threads()} threads (cpu)"
 
     def gradient(self, images: int) -> tuple[np.ndarray, np.ndarray]:
-        z = self._chains["posterior"][:images].clone().requires_grad_()
-        energies = self._peer.model.posterior_energy(z, self._images[:images])
+        z = self._chains["posterior"].clone().requires_grad_()
+        # As the sampler calls it: asking for no more than the gradient to z.
+        self._peer.model.requires_grad_(False)
+        energies = self._peer.posterior_energy(z, self._images)
         (gradient,) = self._torch.autograd.grad(energies.sum(), z)
-        return energies.detach().cpu().numpy(), gradient.cpu().numpy()
+        self._peer.model.requires_grad_(True)
+        return energies.detach().cpu().numpy()[:images], gradient.cpu().numpy()[:images]
 
     def run(self, part: str) -> None:
         sampler, chains = self.setup.config.sampler, self._chains
@@ -287,6 +293,12 @@ class Referee(TorchProgram):
         self._peer.model.double()
         self._images = self._images.double()
         self._chains = {part: chain.double() for part, chain in self._chains.items()}
+
+    def gradient(self, images: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first images alone: float64 takes its time and its memory."""
+        self._images = self._images[:images]
+        self._chains = {part: chain[:images] for part, chain in self._chains.items()}
+        return super().gradient(images)
 
 
 PROGRAMS: dict[str, Callable[[Setup], Program]] = {

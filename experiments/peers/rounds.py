@@ -184,8 +184,13 @@ def race(
 
 
 def ratios(results: Sequence[Result]) -> dict[str, dict[str, float]]:
-    """How often each other program's time and memory go into ours, for results of one part."""
-    (ours,) = [result for result in results if result.program == OURS]
+    """How often ours goes into each other program's time and memory, for results of one part.
+
+    Empty where ours was left out.
+    """
+    ours = next((result for result in results if result.program == OURS), None)
+    if ours is None:
+        return {}
     return {
         other.program: {
             "fastest": other.fastest / ours.fastest,

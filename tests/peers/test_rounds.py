@@ -95,6 +95,7 @@ def test_ratios_of_minima_and_medians():
     lines = rounds.table(of_part, "prior step").splitlines()
     assert lines[1].split() == "drc_jax 2.0 s 100.00 ms 200.00 ms 1 MiB".split()
     assert lines[2].split()[-3:] == ["3.00", "2.00", "2.00"]
+    assert rounds.ratios(of_part[1:]) == {}
 
 
 def test_extrapolation_adds_the_lacking_steps_and_only_where_some_lack():
