@@ -98,6 +98,9 @@ class ModelConfig:
       orthogonality_classifiers: also regularise the classifiers' convolutions.
       mask_classifier_input: the classifiers see image * sigmoid(mask logit).
       orthogonality_weight, tv_weight, pseudo_label_weight: weights of the regularisers.
+      precision: of the networks' products. ``float32``; ``tf32`` lets GPUs round their operands
+        to 10 bits, CPUs ignore it; ``bfloat16`` rounds operands and results of the convolutions
+        to 8 bits. Latents, norms, energies, noise and optimizers are float32 always.
     """
 
     zf_dim: int = 256
@@ -121,6 +124,7 @@ class ModelConfig:
     orthogonality_weight: float = 1.0
     tv_weight: float = 0.01
     pseudo_label_weight: float = 0.1
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -149,6 +153,7 @@ class ModelConfig:
         _check_choice(self, "likelihood", ("laplace", "gaussian"))
         _check_choice(self, "responsibility", ("channel", "pixel"))
         _check_choice(self, "orthogonality", ("frobenius", "squared"))
+        _check_choice(self, "precision", ("float32", "tf32", "bfloat16"))
         if len(self.generator_channels) < 2:
             raise UserError(
                 "generator_channels needs the 4x4 base and at least one block, got "

@@ -26,7 +26,7 @@ def orthogonality(config: ModelConfig, kernel: jax.Array) -> jax.Array:
       A scalar.
     """
     rows = kernel.reshape(-1, kernel.shape[-1])
-    gram = rows.T @ rows
+    gram = jnp.matmul(rows.T, rows, precision="highest")
     off_diagonal = gram * (1.0 - jnp.eye(gram.shape[0], dtype=gram.dtype))
     total = jnp.sum(jnp.square(off_diagonal))
     if config.orthogonality == "squared":

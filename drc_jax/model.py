@@ -57,12 +57,25 @@ class Energy(NamedTuple):
     background_logits: jax.Array
 
 
+# What JAX calls the precisions of products of float32 arrays. With bfloat16 only the convolutions
+# are rounded, so that the products left, those of the energies, are worth their full precision.
+_MATMUL = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "float32"}
+
+
+def _dtype(config: ModelConfig) -> ops.DType:
+    return jnp.bfloat16 if config.precision == "bfloat16" else None
+
+
 def _generator(config: ModelConfig) -> networks.Generator:
-    return networks.Generator(config.generator_channels, config.generator_base_slope)
+    return networks.Generator(
+        config.generator_channels, config.generator_base_slope, _dtype(config)
+    )
 
 
 def _reassignment(config: ModelConfig) -> networks.Reassignment:
-    return networks.Reassignment(config.generator_channels, config.generator_base_slope)
+    return networks.Reassignment(
+        config.generator_channels, config.generator_base_slope, _dtype(config)
+    )
 
 
 def _ebms(config: ModelConfig) -> dict[str, networks.LatentEBM]:
@@ -74,14 +87,16 @@ def _ebms(config: ModelConfig) -> dict[str, networks.LatentEBM]:
 
 
 def _classifiers(config: ModelConfig) -> dict[str, networks.Classifier]:
+    categories = {"foreground": config.num_fg_categories, "background": config.num_bg_categories}
     return {
-        "foreground": networks.Classifier(config.classifier_channels, config.num_fg_categories),
-        "background": networks.Classifier(config.classifier_channels, config.num_bg_categories),
+        name: networks.Classifier(config.classifier_channels, number, _dtype(config))
+        for name, number in categories.items()
     }
 
 
-def _apply(module: nn.Module, params: Params, *inputs: jax.Array) -> Any:
-    return module.apply({"params": params}, *inputs)
+def _apply(config: ModelConfig, module: nn.Module, params: Params, *inputs: jax.Array) -> Any:
+    with jax.default_matmul_precision(_MATMUL[config.precision]):
+        return module.apply({"params": params}, *inputs)
 
 
 def init_params(config: ModelConfig, key: chex.PRNGKey) -> Params:
@@ -154,9 +169,10 @@ def render(config: ModelConfig, params: Params, z: jax.Array) -> Regions:
     z_f, z_b, z_s = split_latents(config, z)
     nets = params["generator"]
     generator = _generator(config)
-    fg_image, fg_logit, _ = _apply(generator, nets["foreground"], z_f)
-    bg_image, bg_logit, base = _apply(generator, nets["background"], z_b)
-    grid = _apply(_reassignment(config), nets["reassignment"], z_s, jax.lax.stop_gradient(base))
+    fg_image, fg_logit, _ = _apply(config, generator, nets["foreground"], z_f)
+    bg_image, bg_logit, base = _apply(config, generator, nets["background"], z_b)
+    mover = _reassignment(config)
+    grid = _apply(config, mover, nets["reassignment"], z_s, jax.lax.stop_gradient(base))
     # One gather moves the background's colours and its mask logit together.
     source = jnp.concatenate([bg_image, bg_logit[..., None]], axis=-1)
     moved = ops.grid_sample(source, grid)
@@ -190,7 +206,8 @@ def energy(config: ModelConfig, params: Params, z: jax.Array) -> Energy:
         zip(("foreground", "background", "reassignment"), split_latents(config, z), strict=True)
     )
     logits = {
-        name: _apply(net, params["ebm"][name], parts[name]) for name, net in _ebms(config).items()
+        name: _apply(config, net, params["ebm"][name], parts[name])
+        for name, net in _ebms(config).items()
     }
     total = (
         jax.nn.logsumexp(logits["foreground"], axis=-1)
@@ -217,7 +234,7 @@ def classify(config: ModelConfig, params: Params, rendered: Regions) -> dict[str
         seen = {"foreground": seen["foreground"] * gates[:, 0],
                 "background": seen["background"] * gates[:, 1]}  # fmt: skip
     return {
-        name: _apply(net, params["classifier"][name], seen[name])
+        name: _apply(config, net, params["classifier"][name], seen[name])
         for name, net in _classifiers(config).items()
     }
 

@@ -29,11 +29,12 @@ class UpBlock(nn.Module):
     """[B, H, W, C] -> [B, 2H, 2W, features]: up-sample, convolve, normalise, leaky ReLU."""
 
     features: int
+    dtype: ops.DType = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", _orthogonal, (3, 3, x.shape[-1], self.features))
-        x = InstanceNorm(name="norm")(ops.upsample_conv(x, kernel))
+        x = InstanceNorm(name="norm")(ops.upsample_conv(x, kernel, self.dtype))
         return nn.leaky_relu(x, BLOCK_SLOPE)
 
 
@@ -41,12 +42,13 @@ class Head(nn.Module):
     """[B, H, W, C] -> [B, H, W, features]: a 3x3 convolution with bias."""
 
     features: int
+    dtype: ops.DType = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", _orthogonal, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return ops.conv3x3(x, kernel) + bias[None, None, None]
+        return ops.conv3x3(x, kernel, self.dtype) + bias[None, None, None]
 
 
 class Base(nn.Module):
@@ -69,10 +71,13 @@ class Generator(nn.Module):
     Attributes:
       channels: of the 4x4 base, then one per block.
       base_slope: leaky slope after the linear layer.
+      dtype: what operands and results of the convolutions are rounded to, as ``ops.upsample_conv``
+        takes it; everything else stays as it is.
     """
 
     channels: tuple[int, ...]
     base_slope: float
+    dtype: ops.DType = None
 
     @nn.compact
     def __call__(self, z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -80,12 +85,13 @@ class Generator(nn.Module):
         base = Base(self.channels[0], self.base_slope, name="base")(z)
         x = base
         for i, features in enumerate(self.channels[1:]):
-            x = UpBlock(features, name=f"block_{i}")(x)
+            x = UpBlock(features, self.dtype, name=f"block_{i}")(x)
         # Image and mask kernels start orthogonal each on its own; one product serves both.
         image_kernel = self.param("image_kernel", _orthogonal, (3, 3, x.shape[-1], 3))
         mask_kernel = self.param("mask_kernel", _orthogonal, (3, 3, x.shape[-1], 1))
         bias = self.param("head_bias", nn.initializers.zeros, (4,))
-        x = ops.conv3x3(x, jnp.concatenate([image_kernel, mask_kernel], axis=-1))
+        kernel = jnp.concatenate([image_kernel, mask_kernel], axis=-1)
+        x = ops.conv3x3(x, kernel, self.dtype)
         x = x + bias[None, None, None]
         return jnp.tanh(x[..., :3]), x[..., 3], base
 
@@ -96,10 +102,13 @@ class Reassignment(nn.Module):
     Attributes:
       channels: of its own 4x4 base, then one per block.
       base_slope: leaky slope after the linear layer.
+      dtype: what operands and results of the convolutions are rounded to, as ``ops.upsample_conv``
+        takes it; everything else stays as it is.
     """
 
     channels: tuple[int, ...]
     base_slope: float
+    dtype: ops.DType = None
 
     @nn.compact
     def __call__(self, z: jax.Array, background_base: jax.Array) -> jax.Array:
@@ -107,8 +116,8 @@ class Reassignment(nn.Module):
         own = Base(self.channels[0], self.base_slope, name="base")(z)
         x = jnp.concatenate([background_base, own], axis=-1)
         for i, features in enumerate(self.channels[1:]):
-            x = UpBlock(features, name=f"block_{i}")(x)
-        return jnp.tanh(Head(2, name="head")(x))
+            x = UpBlock(features, self.dtype, name=f"block_{i}")(x)
+        return jnp.tanh(Head(2, self.dtype, name="head")(x))
 
 
 class LatentEBM(nn.Module):
@@ -139,10 +148,12 @@ class Classifier(nn.Module):
     Attributes:
       channels: one per stride-2 convolution.
       categories: K_f or K_b.
+      dtype: of the convolutions' operands and results; norms and logits stay as they are.
     """
 
     channels: tuple[int, ...]
     categories: int
+    dtype: ops.DType = None
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
@@ -151,8 +162,8 @@ class Classifier(nn.Module):
         for i, features in enumerate(self.channels):
             x = nn.Conv(
                 features, (4, 4), (2, 2), padding=1, use_bias=False,
-                kernel_init=_orthogonal, name=f"conv_{i}",
-            )(x)  # fmt: skip
+                dtype=self.dtype, kernel_init=_orthogonal, name=f"conv_{i}",
+            )(x).astype(image.dtype)  # fmt: skip
             x = nn.leaky_relu(InstanceNorm(name=f"norm_{i}")(x), CLASSIFIER_SLOPE)
         x = nn.Conv(
             self.categories, (4, 4), padding="VALID", kernel_init=_orthogonal, name="out"

@@ -1,13 +1,15 @@
 """Array operations without parameters: convolutions of up-sampled maps, sampling, variation."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 _DIMS = ("NHWC", "HWIO", "NHWC")
+
+DType = jax.typing.DTypeLike | None
 
 
 def upsample(x: jax.Array) -> jax.Array:
@@ -23,33 +25,31 @@ def upsample(x: jax.Array) -> jax.Array:
     return jax.image.resize(x, (batch, 2 * height, 2 * width, channels), "bilinear")
 
 
-def conv3x3_direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The 3x3 convolution, stride 1, zero padding 1, as XLA's convolution.
-
-    Args:
-      x: [B, H, W, C_in].
-      kernel: [3, 3, C_in, C_out].
-
-    Returns:
-      [B, H, W, C_out].
-    """
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=_DIMS)
+def conv3x3_direct(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.Array:
+    """``conv3x3`` as XLA's convolution."""
+    convolve = functools.partial(
+        jax.lax.conv_general_dilated,
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=_DIMS,
+    )
+    return _rounded(convolve, x, kernel, dtype)
 
 
-def conv3x3_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """``conv3x3_direct`` as one matrix product for all nine taps, then nine shifts.
+def conv3x3_product(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.Array:
+    """``conv3x3`` as one matrix product for all nine taps, then nine shifts.
 
     Good where C_out is small, as in the generators' heads: the shifts cost 9 C_out per pixel.
     """
-    return _shift_and_sum(_mix_channels(x, kernel))
+    return _shift_and_sum(_mix_channels(x, kernel, dtype))
 
 
-def upsample_conv_direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def upsample_conv_direct(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.Array:
     """``upsample_conv`` as it is defined: up-sample, then convolve."""
-    return conv3x3_direct(upsample(x), kernel)
+    return conv3x3_direct(upsample(x), kernel, dtype)
 
 
-def upsample_conv_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def upsample_conv_product(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.Array:
     """``upsample_conv`` with the channels mixed at low resolution (SPEC section 10).
 
     Up-sampling acts on each channel alone, so conv(up(x)) = sum_t shift_t(up(W_t x)): a quarter
@@ -58,18 +58,31 @@ def upsample_conv_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """
     batch, height, width, _ = x.shape
     features = kernel.shape[-1]
-    taps = _mix_channels(x, kernel)
+    taps = _mix_channels(x, kernel, dtype)
     wide = _interpolate(taps.reshape(batch, height, width, 3, 3 * features), 2)
     tall = _interpolate(jnp.swapaxes(wide.reshape(batch, height, 2 * width, 3, features), 2, 3), 1)
     return tall.reshape(batch, 2 * height, 2 * width, features)
 
 
-def _mix_channels(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _rounded(
+    product: Callable[[jax.Array, jax.Array], jax.Array], a: jax.Array, b: jax.Array, dtype: DType
+) -> jax.Array:
+    """product(a, b) with both and the result rounded to ``dtype``, returned in a's own.
+
+    So are the slopes of a backward pass; sums inside a product are float32 on every backend.
+    """
+    if dtype is None:
+        return product(a, b)
+    return product(a.astype(dtype), b.astype(dtype)).astype(a.dtype)
+
+
+def _mix_channels(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.Array:
     """[B, H, W, C_in] and [3, 3, C_in, C_out] -> [B, H, W, 3, 3, C_out], columns' taps first."""
     batch, height, width, channels = x.shape
     features = kernel.shape[-1]
-    matrix = jnp.transpose(kernel, (2, 1, 0, 3)).reshape(channels, 9 * features)
-    mixed = x.reshape(-1, channels) @ matrix
+    # Concatenated rather than transposed: XLA moves this out of a sampler's loop.
+    matrix = jnp.concatenate([kernel[dy, dx] for dx in range(3) for dy in range(3)], axis=1)
+    mixed = _rounded(jnp.matmul, x.reshape(-1, channels), matrix, dtype)
     return mixed.reshape(batch, height, width, 3, 3, features)
 
 
@@ -85,7 +98,8 @@ def _total(terms: Iterable[jax.Array]) -> jax.Array:
 
 
 # The two linear maps below have their transposes written out: the one autodiff would make pads
-# and adds every slice by itself, at twice the time.
+# and adds every slice by itself, at twice the time. Slices of one padded array are faster than
+# padded slices, but padding the taps forward would copy the largest array there is.
 
 
 @jax.custom_vjp
@@ -103,8 +117,10 @@ def _shift_and_sum_forward(taps: jax.Array) -> tuple[jax.Array, None]:
 
 
 def _shift_and_sum_transposed(_: None, slope: jax.Array) -> tuple[jax.Array]:
-    across = jnp.stack([_moved(slope, 2, 1 - dx) for dx in range(3)], 3)
-    return (jnp.stack([_moved(across, 1, 1 - dy) for dy in range(3)], 4),)
+    height, width = slope.shape[1:3]
+    wide = jnp.pad(slope, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    across = jnp.stack([wide[:, :, 2 - dx : 2 - dx + width] for dx in range(3)], 3)
+    return (jnp.stack([across[:, 2 - dy : 2 - dy + height] for dy in range(3)], 4),)
 
 
 _shift_and_sum.defvjp(_shift_and_sum_forward, _shift_and_sum_transposed)
@@ -153,9 +169,16 @@ def _interpolate_forward(taps: jax.Array, axis: int) -> tuple[jax.Array, None]:
 
 
 def _interpolate_transposed(axis: int, _: None, slope: jax.Array) -> tuple[jax.Array]:
-    weights = _interpolation_weights(slope.shape[axis])
-    places = [jax.lax.index_in_dim(slope, p, axis + 1, keepdims=False) for p in range(2)]
-    moved = [_moved(place, axis, 1 - offset) for place in places for offset in range(3)]
+    size = slope.shape[axis]
+    weights = _interpolation_weights(size)
+    padding = [(1, 1) if i == axis else (0, 0) for i in range(slope.ndim)]
+    wide = jnp.pad(slope, padding)
+    places = [jax.lax.index_in_dim(wide, p, axis + 1, keepdims=False) for p in range(2)]
+    moved = [
+        jax.lax.slice_in_dim(place, 2 - offset, 2 - offset + size, axis=axis)
+        for place in places
+        for offset in range(3)
+    ]
     gathered = [_total(_weighted(moved, weights[:, tap].reshape(6, -1), axis)) for tap in range(3)]
     return (jnp.stack(gathered, axis + 1),)
 
@@ -173,41 +196,50 @@ def _weighted(arrays: list[jax.Array], weights: np.ndarray, axis: int) -> list[j
 _interpolate.defvjp(_interpolate_forward, _interpolate_transposed)
 
 
-def _products_win() -> bool:
-    """Whether the product forms are the faster ones here.
+def _product_wins(kernel: jax.Array) -> bool:
+    """Whether the product form is the faster one here, forward and backward.
 
-    On CPUs they were for every shape of the generators tried (docs/results.md). Accelerators
-    keep XLA's convolutions until somebody has measured.
+    On CPUs it was for all shapes measured, mostly by a factor of 3 to 20, but for those of 4 input
+    channels (docs/performance.md). Elsewhere XLA's convolutions stay until somebody has measured.
     """
-    return jax.default_backend() == "cpu"
+    return jax.default_backend() == "cpu" and kernel.shape[2] >= 8
 
 
-def upsample_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def upsample_conv(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.Array:
     """Bilinear 2x up-sampling, then a 3x3 convolution without bias, zero padding 1.
+
+    The faster of two equal forms, by backend and shape: ``upsample_conv_product`` or
+    ``upsample_conv_direct``.
 
     Args:
       x: [B, H, W, C_in].
       kernel: [3, 3, C_in, C_out].
+      dtype: what operands and result of the channels' product are rounded to, as
+        ``jnp.bfloat16``; None leaves them alone. The result has x's dtype all the same.
 
     Returns:
       [B, 2H, 2W, C_out].
     """
-    form = upsample_conv_product if _products_win() else upsample_conv_direct
-    return form(x, kernel)
+    form = upsample_conv_product if _product_wins(kernel) else upsample_conv_direct
+    return form(x, kernel, dtype)
 
 
-def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def conv3x3(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.Array:
     """A 3x3 convolution, stride 1, zero padding 1, for the generators' heads.
+
+    The faster of two equal forms, by backend and shape: ``conv3x3_product`` or
+    ``conv3x3_direct``.
 
     Args:
       x: [B, H, W, C_in].
       kernel: [3, 3, C_in, C_out].
+      dtype: as in ``upsample_conv``.
 
     Returns:
       [B, H, W, C_out].
     """
-    form = conv3x3_product if _products_win() else conv3x3_direct
-    return form(x, kernel)
+    form = conv3x3_product if _product_wins(kernel) else conv3x3_direct
+    return form(x, kernel, dtype)
 
 
 def grid_sample(image: jax.Array, grid: jax.Array) -> jax.Array:

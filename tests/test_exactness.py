@@ -15,8 +15,13 @@ import pytest
 import drc_jax
 from tests import reference
 
-# One line per precision: what ModelConfig gets, and the largest relative error.
-PRECISIONS = [pytest.param({}, 1e-5, id="float32")]
+# What ModelConfig gets, and the largest relative errors of values and of gradients. Rounding to 8
+# bits moves the images by 1 %, so of the Laplace likelihood's signs the smallest errors' turn
+# over: the slope of the posterior energy came out 28 % off where its value is 0.04 % off.
+PRECISIONS = [
+    pytest.param({}, 1e-5, 1e-5, id="float32"),
+    pytest.param({"precision": "bfloat16"}, 2e-2, 0.4, id="bfloat16"),
+]
 VARIANTS = ("supplement", "released")
 SIZES = dict(
     zf_dim=12,
@@ -69,10 +74,10 @@ def plain_energy(config: drc_jax.ModelConfig, kind: str):
     return jax.jit(of_batch)
 
 
-@pytest.mark.parametrize(("precision", "limit"), PRECISIONS)
+@pytest.mark.parametrize(("precision", "limit", "slope_limit"), PRECISIONS)
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("kind", ["posterior", "prior"])
-def test_energies_and_their_gradients(variant, kind, precision, limit):
+def test_energies_and_their_gradients(variant, kind, precision, limit, slope_limit):
     config, params, z, _, images = inputs(variant)
     fast = drc_jax.ModelConfig(**{**vars(config), **precision})
     energy = {"posterior": drc_jax.posterior_energy, "prior": drc_jax.prior_energy}[kind]
@@ -86,12 +91,12 @@ def test_energies_and_their_gradients(variant, kind, precision, limit):
     expected = reference.evaluate(plain_energy(config, kind), params, *arguments)
     assert values.dtype == gradient.dtype == jnp.float32
     assert relative_error(values, expected[0]) < limit
-    assert relative_error(gradient, expected[1]) < limit
+    assert relative_error(gradient, expected[1]) < slope_limit
 
 
-@pytest.mark.parametrize(("precision", "limit"), PRECISIONS)
+@pytest.mark.parametrize(("precision", "limit", "slope_limit"), PRECISIONS)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_generator_loss_and_its_gradients(variant, precision, limit):
+def test_generator_loss_and_its_gradients(variant, precision, limit, slope_limit):
     config, params, z, _, images = inputs(variant)
     fast = drc_jax.ModelConfig(**{**vars(config), **precision})
     loss_and_grad = jax.value_and_grad(drc_jax.generator_loss, argnums=1, has_aux=True)
@@ -105,12 +110,12 @@ def test_generator_loss_and_its_gradients(variant, precision, limit):
     assert relative_error(loss, expected) < limit
     for part in ("generator", "classifier"):
         for net, tree in gradient[part].items():
-            assert relative_error(tree, expected_gradient[part][net]) < limit, (part, net)
+            assert relative_error(tree, expected_gradient[part][net]) < slope_limit, (part, net)
 
 
-@pytest.mark.parametrize(("precision", "limit"), PRECISIONS)
+@pytest.mark.parametrize(("precision", "limit", "slope_limit"), PRECISIONS)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_ebm_loss_and_its_gradients(variant, precision, limit):
+def test_ebm_loss_and_its_gradients(variant, precision, limit, slope_limit):
     config, params, z_posterior, z_prior, _ = inputs(variant)
     fast = drc_jax.ModelConfig(**{**vars(config), **precision})
     loss_and_grad = jax.value_and_grad(drc_jax.ebm_loss, argnums=1, has_aux=True)
