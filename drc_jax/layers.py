@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from drc_jax import flops, model, networks, ops
-from drc_jax.config import TrainConfig
+from drc_jax.config import ModelConfig, TrainConfig
 
 _LONG_ENOUGH = 0.2  # seconds of one timed loop
 
@@ -68,7 +68,7 @@ class Device:
     """What the device was measured to do at most.
 
     Attributes:
-      flops_per_second: of a large square float32 matrix product.
+      flops_per_second: of a large square matrix product in the model's precision.
       copies: (bytes of an array, bytes read and written per second by copying it), from small to
         large: what a cache holds moves faster.
     """
@@ -159,8 +159,9 @@ def posterior_layers(config: TrainConfig) -> list[Layer]:
     return [*layers, energies]
 
 
-def _generator_layers(config: Any, batch: int) -> Iterator[Layer]:
+def _generator_layers(config: ModelConfig, batch: int) -> Iterator[Layer]:
     channels, base = config.generator_channels, networks.BASE_SIZE
+    dtype = jnp.bfloat16 if config.precision == "bfloat16" else None
     for name, latent in zip("fbs", (config.zf_dim, config.zb_dim, config.zs_dim), strict=True):
         outputs = base**2 * channels[0]
         yield _layer(
@@ -177,7 +178,7 @@ def _generator_layers(config: Any, batch: int) -> Iterator[Layer]:
         for width, count in inputs:
             yield _layer(
                 f"up-conv {width} -> {after} to {2 * side}x{2 * side}",
-                lambda kernel, x: ops.upsample_conv(x, kernel),
+                lambda kernel, x: ops.upsample_conv(x, kernel, dtype),
                 _array(3, 3, width, after),
                 _array(batch, side, side, width),
                 count=count,
@@ -197,7 +198,7 @@ def _generator_layers(config: Any, batch: int) -> Iterator[Layer]:
     for outputs, count in ((4, 2), (2, 1)):
         yield _layer(
             f"head {last} -> {outputs} at {side}x{side}",
-            lambda kernel, x: ops.conv3x3(x, kernel),
+            lambda kernel, x: ops.conv3x3(x, kernel, dtype),
             _array(3, 3, last, outputs),
             _array(batch, side, side, last),
             count=count,
@@ -205,7 +206,7 @@ def _generator_layers(config: Any, batch: int) -> Iterator[Layer]:
         )
 
 
-def _likelihood(config: Any, batch: int) -> Layer:
+def _likelihood(config: ModelConfig, batch: int) -> Layer:
     side = config.image_size
 
     def image_terms(image: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -230,16 +231,21 @@ def _likelihood(config: Any, batch: int) -> Layer:
     )
 
 
-def measure_device(*, side: int = 0, megabytes: tuple[int, ...] = (1, 8, 64, 256)) -> Device:
-    """Measures the device's rate of float32 products and of copying.
+def measure_device(
+    precision: str, *, side: int = 0, megabytes: tuple[int, ...] = (1, 8, 64, 256)
+) -> Device:
+    """Measures the device's rate of matrix products and of copying.
 
     Args:
+      precision: of the products, as in ``ModelConfig``.
       side: of the square matrices; 0 for 2048 on a CPU and 8192 elsewhere.
       megabytes: of the copied arrays, from small to large.
     """
     side = side or (2048 if jax.default_backend() == "cpu" else 8192)
-    matrix = jax.random.normal(jax.random.key(0), (side, side)) / side**0.5
-    product = _seconds_per_turn(lambda matrix, x: x @ matrix, matrix, matrix)
+    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
+    matrix = (jax.random.normal(jax.random.key(0), (side, side)) / side**0.5).astype(dtype)
+    with _products(precision):
+        product = _seconds_per_turn(lambda matrix, x: x @ matrix, matrix, matrix)
 
     def copying(size: int) -> float:
         array = jnp.zeros((size // 4,))
@@ -249,8 +255,13 @@ def measure_device(*, side: int = 0, megabytes: tuple[int, ...] = (1, 8, 64, 256
     return Device(2 * side**3 / product, tuple((size, copying(size)) for size in sizes))
 
 
-def measure(layer: Layer, device: Device) -> LayerTiming:
-    """Times ``layer`` on random numbers."""
+def _products(precision: str) -> Any:
+    """The context in which products of float32 arrays have a ``ModelConfig``'s precision."""
+    return jax.default_matmul_precision("tensorfloat32" if precision == "tf32" else "float32")
+
+
+def measure(layer: Layer, device: Device, precision: str) -> LayerTiming:
+    """Times ``layer`` on random numbers, float32 products in ``precision``."""
     keys = iter(jax.random.split(jax.random.key(0), 64))
 
     def random(leaf: jax.ShapeDtypeStruct) -> jax.Array:
@@ -263,7 +274,8 @@ def measure(layer: Layer, device: Device) -> LayerTiming:
         return jax.tree.map(lambda x, slope: x + 0.0 * slope, inputs, slopes)
 
     weights, inputs = (jax.tree.map(random, tree) for tree in (layer.weights, layer.inputs))
-    seconds = _seconds_per_turn(both_ways, weights, inputs)
+    with _products(precision):
+        seconds = _seconds_per_turn(both_ways, weights, inputs)
     return LayerTiming(
         name=layer.name,
         count=layer.count,

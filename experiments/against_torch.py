@@ -26,7 +26,7 @@ import jax
 from absl import flags
 
 from configs import demo, tm_dsprites
-from drc_jax.config import ModelConfig, from_dict, to_dict
+from drc_jax.config import to_dict
 from drc_jax.errors import UserError
 from drc_jax.panels import write_atomically
 from experiments import cli, config_flag
@@ -87,17 +87,11 @@ def _setup(platform: str) -> tuple[Setup, int]:
     steps = _POSTERIOR_STEPS.value or (4 if crowded else full_steps)
     config = dataclasses.replace(
         config,
-        model=_in_precision(config.model),
+        model=dataclasses.replace(config.model, precision=_PRECISION.value),
         sampler=dataclasses.replace(config.sampler, posterior_steps=steps),
         batch_size=_BATCH_SIZE.value or (4 if crowded else config.batch_size),
     )
-    return Setup(config, pathlib.Path(), platform, _PRECISION.value), full_steps
-
-
-def _in_precision(model: ModelConfig) -> ModelConfig:
-    if _PRECISION.value == "float32":
-        return model
-    return from_dict(ModelConfig, {**to_dict(model), "precision": _PRECISION.value})
+    return Setup(config, pathlib.Path(), platform), full_steps
 
 
 def _measure(setup: Setup, full_steps: int) -> dict[str, Any]:
@@ -106,8 +100,8 @@ def _measure(setup: Setup, full_steps: int) -> dict[str, Any]:
     programs = ["drc_jax", "torch", "torch channels-last"]
     programs += ["torch.compile"] if _COMPILE.value else []
     _say(
-        f"{side}x{side}, batch {config.batch_size}, {setup.precision}; training iterations with "
-        f"{config.sampler.posterior_steps} of {full_steps} posterior steps and "
+        f"{side}x{side}, batch {config.batch_size}, {config.model.precision}; training iterations "
+        f"with {config.sampler.posterior_steps} of {full_steps} posterior steps and "
         f"{config.sampler.prior_steps} prior steps"
     )
     results: dict[str, list[rounds.Result]] = {}
@@ -118,7 +112,7 @@ def _measure(setup: Setup, full_steps: int) -> dict[str, Any]:
         with rounds.contestants(programs, setup, _say) as runners:
             for runner in runners:
                 _say(f"  {runner.name}: {runner.description}")
-            errors = rounds.check(runners, expected, setup.precision)
+            errors = rounds.check(runners, expected, config.model.precision)
             for name, error in errors.items():
                 _say(f"  {name}: off float64 by {error['energy']:.1e} in the energy, "
                       f"{error['gradient']:.1e} in its gradient")  # fmt: skip
@@ -133,7 +127,6 @@ def _measure(setup: Setup, full_steps: int) -> dict[str, Any]:
     return {
         "programs": descriptions,
         "config": to_dict(config),
-        "precision": setup.precision,
         "errors_against_float64": errors,
         "results": [dataclasses.asdict(r) for part in results.values() for r in part],
         "ratios": {part: rounds.ratios(of_part) for part, of_part in results.items()},

@@ -75,10 +75,11 @@ def _measure(config: TrainConfig) -> dict[str, Any]:
         timings.append(benchmark.benchmark(config, part, repeats=_REPEATS.value))
     print(benchmark_report.timing_table(timings))
     if _LAYERS.value:
-        rates = layers.measure_device()
+        precision = config.model.precision
+        rates = layers.measure_device(precision)
         whole = benchmark.benchmark(config, "posterior", repeats=_REPEATS.value)
         each = tqdm(layers.posterior_layers(config), desc="layers", leave=False)
-        measured = tuple(layers.measure(layer, rates) for layer in each)
+        measured = tuple(layers.measure(layer, rates, precision) for layer in each)
         breakdown = layers.Breakdown(rates, whole.seconds_min, measured)
         print(benchmark_report.layer_table(breakdown))
     return benchmark_report.report(_CONFIG.value.to_dict(), timings, breakdown, {})

@@ -93,10 +93,10 @@ def test_every_layer_runs_forward_and_backward(by_name):
 
 def test_a_measured_layer_and_device(by_name, monkeypatch):
     monkeypatch.setattr(layers, "_LONG_ENOUGH", 1e-3)
-    device = layers.measure_device(side=32, megabytes=(1,))
+    device = layers.measure_device("float32", side=32, megabytes=(1,))
     assert device.flops_per_second > 0 and device.bytes_per_second(1) > 0
     layer = by_name["head 5 -> 2 at 16x16"]
-    timing = layers.measure(layer, device)
+    timing = layers.measure(layer, device, "float32")
     assert timing.seconds > 0 and timing.bound_seconds == device.bound(layer)
     assert (timing.name, timing.flops) == (layer.name, layer.flops)
 

@@ -35,13 +35,11 @@ class Setup:
       config: sizes, batch and steps; its data are not read.
       weights: .npz of parameters under their PyTorch names.
       platform: ``cpu`` or ``gpu``.
-      precision: of the networks' products: ``float32``, ``tf32`` or ``bfloat16``.
     """
 
     config: TrainConfig
     weights: pathlib.Path
     platform: str
-    precision: str = "float32"
 
     def inputs(self) -> tuple[np.ndarray, np.ndarray]:
         """Latents [B, D] and images [B, H, W, 3] in [-1, 1], float32, the same in every process."""
@@ -219,21 +217,21 @@ class TorchProgram(Program):
         from experiments.peers.torch_drc import TorchPeer
 
         super().__init__(setup)
-        exact = setup.precision == "float32"
+        config = setup.config
+        exact = config.model.precision == "float32"
         torch.backends.cudnn.allow_tf32 = not exact
         torch.backends.cuda.matmul.allow_tf32 = not exact
         self._torch, self._device = torch, "cuda" if setup.platform == "gpu" else "cpu"
-        config = setup.config
         self._peer = TorchPeer(
             config.model,
             config.sampler,
             config.optimizer,
             device=self._device,
-            bf16=setup.precision == "bfloat16",
+            bf16=config.model.precision == "bfloat16",
             channels_last=channels_last,
+            arrays=setup.arrays(),
             compile_mode="default" if compiled else "",
         )
-        self._peer.load_arrays(setup.arrays())
         z, images = setup.inputs()
         self._images = torch.tensor(images.transpose(0, 3, 1, 2).copy(), device=self._device)
         self._chains = {part: torch.tensor(z, device=self._device) for part in PARTS}
@@ -289,7 +287,9 @@ class Referee(TorchProgram):
         torch.manual_seed(0)
         arrays: dict[str, Any] = TorchDRC(setup.config.model).arrays()
         np.savez(setup.weights, **arrays)
-        super().__init__(dataclasses.replace(setup, platform="cpu", precision="float32"))
+        model = dataclasses.replace(setup.config.model, precision="float32")
+        config = dataclasses.replace(setup.config, model=model)
+        super().__init__(dataclasses.replace(setup, platform="cpu", config=config))
         self._peer.model.double()
         self._images = self._images.double()
         self._chains = {part: chain.double() for part, chain in self._chains.items()}

@@ -66,6 +66,7 @@ class TorchPeer:
       bf16: see TorchDRC.
       channels_last: keep convolutions in PyTorch's channels-last layout; on a CPU at full size a
         posterior step then takes about three quarters of the time.
+      arrays: see TorchDRC.
       compile_mode: a mode of ``torch.compile`` for energies and losses; empty runs eagerly.
 
     Raises:
@@ -81,13 +82,14 @@ class TorchPeer:
         device: str = "cpu",
         bf16: bool = False,
         channels_last: bool = False,
+        arrays: Mapping[str, np.ndarray] | None = None,
         compile_mode: str = "",
     ) -> None:
         if compile_mode not in COMPILE_MODES:
             raise UserError(f"compile_mode must be one of {COMPILE_MODES}, got {compile_mode!r}")
         self.sampler = sampler or SamplerConfig()
         self.optimizer = optimizer or OptimizerConfig()
-        self.model = model = TorchDRC(config, bf16).to(device)
+        self.model = model = TorchDRC(config, bf16, arrays).to(device)
         if channels_last:
             for weight in (p for p in model.parameters() if p.dim() == 4):
                 weight.data = weight.contiguous(memory_format=torch.channels_last)

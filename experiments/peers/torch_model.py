@@ -59,9 +59,16 @@ class TorchDRC(nn.Module):
       config: sizes and variant, as for drc_jax.
       bf16: run the generators and classifiers under bf16 autocast. Latents, the energy MLPs,
         the re-assignment and the likelihood stay float32.
+      arrays: parameters, as for ``load_arrays``; None draws fresh orthogonal ones, which takes
+        its time at full size.
     """
 
-    def __init__(self, config: ModelConfig, bf16: bool = False) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        bf16: bool = False,
+        arrays: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.bf16 = bf16
@@ -69,6 +76,9 @@ class TorchDRC(nn.Module):
         self.bg_net = Generator(config, config.zb_dim, config.num_bg_categories)
         self.sp_net = Reassignment(config)
         self.ebm_net = LatentEBM(config)
+        if arrays is not None:
+            self.load_arrays(arrays)
+            return
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.orthogonal_(module.weight)
