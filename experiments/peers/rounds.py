@@ -16,8 +16,10 @@ import numpy as np
 from drc_jax.errors import UserError
 from experiments.peers.programs import Setup, serve, steps_of_run
 
-# Largest relative error of energies and gradients with which a program is timed at all.
-LIMITS = {"float32": 1e-3, "tf32": 2e-2, "bfloat16": 2e-1}
+# Largest relative errors of (energies, gradients) with which a program is timed at all. Rounding
+# moves a few of the millions of activations and sampled places across a kink, where the slope
+# jumps: at full size float32 gradients of either program are off by 1e-4 to 3e-3 for that alone.
+LIMITS = {"float32": (1e-4, 1e-2), "tf32": (1e-2, 3e-1), "bfloat16": (2e-2, 5e-1)}
 OURS = "drc_jax"
 
 
@@ -136,16 +138,17 @@ def check(
     Raises:
       UserError: where a program computes something else, so that its time says nothing.
     """
-    images, limit = len(expected[0]), LIMITS[precision]
+    images = len(expected[0])
     errors = {
         runner.name: errors_against(expected, runner.call("gradient", images)) for runner in runners
     }
     for name, found in errors.items():
-        if not max(found.values()) <= limit:
-            raise UserError(
-                f"{name} is off the float64 reference by {max(found.values()):.1e}, over "
-                f"{limit:g}: the programs do not compute the same, so they are not timed"
-            )
+        for (what, error), limit in zip(found.items(), LIMITS[precision], strict=True):
+            if not error <= limit:
+                raise UserError(
+                    f"{name}'s {what} is off the float64 reference by {error:.1e}, over {limit:g}: "
+                    "the programs do not compute the same, so they are not timed"
+                )
     return errors
 
 

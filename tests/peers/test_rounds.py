@@ -77,7 +77,7 @@ def test_what_computes_something_else_is_not_timed(wrong):
     right = np.ones(2)
     good = rounds.check([Fake("torch", energies=right)], (right, right), "float32")
     assert good == {"torch": {"energy": 0.0, "gradient": 0.0}}
-    with pytest.raises(UserError, match=r"drc_jax is off the float64 reference"):
+    with pytest.raises(UserError, match=r"drc_jax's energy is off the float64"):
         rounds.check([Fake("drc_jax", energies=wrong)], (right, right), "float32")
 
 
