@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
     config.data.num_test = 64
     config.data.flip = False
     config.batch_size = 32
-    config.iterations = 300
+    config.iterations = 400
     config.image_every = 50
     config.checkpoint_every = 50
     return config

@@ -5,70 +5,13 @@ Defaults are those of the paper's supplement (Tables 1 and 2, appendix B).
 """
 
 import dataclasses
-import math
-import typing
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from drc_jax.errors import UserError
-
-T = TypeVar("T")
-
-
-def _coerced(name: str, value: Any, kind: Any) -> Any:
-    """Returns ``value`` as ``kind`` or raises UserError naming the field."""
-    if dataclasses.is_dataclass(kind):
-        if isinstance(value, typing.cast(type, kind)):
-            return value
-    elif kind is bool:
-        if isinstance(value, bool):
-            return value
-    elif kind is int:
-        if not isinstance(value, bool) and hasattr(value, "__index__"):
-            return int(value)
-    elif kind is float:
-        if not isinstance(value, (bool, str)) and hasattr(value, "__float__"):
-            if math.isfinite(float(value)):
-                return float(value)
-            raise UserError(f"{name} must be finite, got {value!r}")
-    elif kind is str:
-        if isinstance(value, str):
-            return value
-    elif kind == tuple[int, ...]:
-        if isinstance(value, (tuple, list)):
-            return tuple(_coerced(f"{name}[{i}]", v, int) for i, v in enumerate(value))
-    else:
-        raise TypeError(f"config field {name} has a type this module does not check: {kind}")
-    wanted = getattr(kind, "__name__", str(kind)) if not hasattr(kind, "__args__") else str(kind)
-    raise UserError(f"{name} must be of type {wanted}, got {value!r} ({type(value).__name__})")
-
-
-def _check_types(config: Any) -> None:
-    """Checks and normalises every field of a frozen dataclass in place."""
-    hints = typing.get_type_hints(type(config))
-    for field in dataclasses.fields(config):
-        value = _coerced(field.name, getattr(config, field.name), hints[field.name])
-        object.__setattr__(config, field.name, value)
-
-
-def _check_at_least(config: Any, smallest: float, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        for item in value if isinstance(value, tuple) else (value,):
-            if item < smallest:
-                raise UserError(f"{name} must be at least {smallest:g}, got {value!r}")
-
-
-def _check_positive(config: Any, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) <= 0:
-            raise UserError(f"{name} must be greater than 0, got {getattr(config, name)!r}")
-
-
-def _check_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:
-    value = getattr(config, name)
-    if value not in choices:
-        raise UserError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+from drc_jax.fields import check_at_least, check_choice, check_positive, check_types
+from drc_jax.fields import differing_fields as differing_fields
+from drc_jax.fields import from_dict as from_dict
+from drc_jax.fields import to_dict as to_dict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,8 +70,8 @@ class ModelConfig:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _check_at_least(
+        check_types(self)
+        check_at_least(
             self,
             1,
             "zf_dim",
@@ -141,8 +84,8 @@ class ModelConfig:
             "num_fg_categories",
             "num_bg_categories",
         )
-        _check_positive(self, "sigma", "langevin_weight")
-        _check_at_least(
+        check_positive(self, "sigma", "langevin_weight")
+        check_at_least(
             self,
             0,
             "orthogonality_weight",
@@ -150,10 +93,10 @@ class ModelConfig:
             "pseudo_label_weight",
             "generator_base_slope",
         )
-        _check_choice(self, "likelihood", ("laplace", "gaussian"))
-        _check_choice(self, "responsibility", ("channel", "pixel"))
-        _check_choice(self, "orthogonality", ("frobenius", "squared"))
-        _check_choice(self, "precision", ("float32", "tf32", "bfloat16"))
+        check_choice(self, "likelihood", ("laplace", "gaussian"))
+        check_choice(self, "responsibility", ("channel", "pixel"))
+        check_choice(self, "orthogonality", ("frobenius", "squared"))
+        check_choice(self, "precision", ("float32", "tf32", "bfloat16"))
         if len(self.generator_channels) < 2:
             raise UserError(
                 "generator_channels needs the 4x4 base and at least one block, got "
@@ -218,9 +161,9 @@ class SamplerConfig:
     test_steps: int = 300
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _check_at_least(self, 1, "prior_steps", "posterior_steps", "test_steps")
-        _check_positive(self, "prior_step_size", "posterior_step_size")
+        check_types(self)
+        check_at_least(self, 1, "prior_steps", "posterior_steps", "test_steps")
+        check_positive(self, "prior_step_size", "posterior_step_size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,9 +184,9 @@ class OptimizerConfig:
     clip_norm: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _check_positive(self, "generator_learning_rate", "ebm_learning_rate")
-        _check_at_least(self, 0, "beta1", "beta2", "clip_norm")
+        check_types(self)
+        check_positive(self, "generator_learning_rate", "ebm_learning_rate")
+        check_at_least(self, 0, "beta1", "beta2", "clip_norm")
         for name in ("beta1", "beta2"):
             if getattr(self, name) >= 1:
                 raise UserError(f"{name} must be below 1, got {getattr(self, name)!r}")
@@ -273,9 +216,9 @@ class DataConfig:
     flip: bool = True
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _check_at_least(self, 1, "num_train", "num_test")
-        _check_at_least(self, 0, "seed")
+        check_types(self)
+        check_at_least(self, 1, "num_train", "num_test")
+        check_at_least(self, 0, "seed")
         if not self.dataset:
             raise UserError("dataset must not be empty; try tm_dsprites")
         if not self.path and self.dataset not in SYNTHETIC_DATASETS:
@@ -323,8 +266,8 @@ class TrainConfig:
     keep_checkpoints: int = 3
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _check_at_least(
+        check_types(self)
+        check_at_least(
             self,
             1,
             "batch_size",
@@ -334,8 +277,8 @@ class TrainConfig:
             "checkpoint_every",
             "keep_checkpoints",
         )
-        _check_at_least(self, 0, "seed", "image_every", "images_at_once")
-        _check_choice(self, "chain_bank", ("device", "host"))
+        check_at_least(self, 0, "seed", "image_every", "images_at_once")
+        check_choice(self, "chain_bank", ("device", "host"))
         if self.batch_size % self.num_devices:
             raise UserError(
                 f"num_devices must divide batch_size {self.batch_size}, got {self.num_devices}"
@@ -351,57 +294,3 @@ class TrainConfig:
                 f"chain_bank 'host' works on one device only, got num_devices {self.num_devices}; "
                 "several devices share the chains between them, so set chain_bank to 'device'"
             )
-
-
-def from_dict(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
-    """Builds a config dataclass from nested mappings.
-
-    Args:
-      cls: one of this module's dataclasses.
-      values: field names to values; nested mappings for nested dataclasses. Absent fields keep
-        their defaults.
-      prefix: path of ``values`` inside the whole config, for messages.
-
-    Returns:
-      An instance of ``cls``.
-
-    Raises:
-      UserError: on an unknown field, a wrong type or a value out of range; the message starts
-        with the field's full name.
-    """
-    hints = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise UserError(
-            f"unknown config field {prefix}{unknown[0]}; {prefix or 'the config '}has "
-            f"{', '.join(sorted(hints))}"
-        )
-    fields = {}
-    for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]) and isinstance(value, Mapping):
-            fields[name] = from_dict(hints[name], value, f"{prefix}{name}.")
-        else:
-            fields[name] = value
-    try:
-        return cls(**fields)
-    except UserError as error:
-        if prefix and not str(error).startswith(prefix):
-            raise UserError(f"{prefix}{error}") from None
-        raise
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """The nested plain dict of a config; tuples stay tuples."""
-    return dataclasses.asdict(config)
-
-
-def differing_fields(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Lines ``name: old -> new`` for every leaf in which two config dicts differ."""
-    lines = []
-    for name in sorted(set(old) | set(new)):
-        a, b = old.get(name), new.get(name)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            lines += differing_fields(a, b, f"{prefix}{name}.")
-        elif (list(a) if isinstance(a, tuple) else a) != (list(b) if isinstance(b, tuple) else b):
-            lines.append(f"{prefix}{name}: {a!r} -> {b!r}")
-    return lines

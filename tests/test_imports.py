@@ -8,7 +8,7 @@ PACKAGE = ROOT / "drc_jax"
 
 # Each layer may import from itself and from those above it in this list.
 LAYERS = [
-    {"errors", "config", "folders", "processes"},
+    {"errors", "fields", "config", "folders", "processes"},
     {"ops", "langevin", "regions", "metrics", "panels", "data"},
     {"networks", "evaluation"},
     {"model", "flops"},
@@ -63,7 +63,9 @@ def test_data_flows_one_way():
                 continue
             assert layer_of(parts[1]) <= layer_of(room), f"{path} imports {name}"
             if room == "data":
-                assert parts[1] in {"data", "errors", "config", "folders"}, f"{path} imports {name}"
+                assert parts[1] in {"data", "errors", "fields", "config", "folders"}, (
+                    f"{path} imports {name}"
+                )
 
 
 def test_absl_and_ml_collections_stay_at_the_edge():
