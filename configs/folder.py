@@ -14,7 +14,8 @@ What to change, most useful first:
   short, lower batch_size. test_steps can be lowered to 100 for a quick look.
 - Mirroring. `--config.data.flip=False` for objects whose left and right differ.
 
-Cost: a fifth of the paper's per image and step, half its iterations. Not timed yet.
+Cost: a fifth of the paper's per image and step, half its iterations. Not timed yet, and out of
+reach of two CPU cores; docs/photographs.md tells how far smaller networks came there.
 Score: depends on the pictures; with --masks=DIR in the preparation, experiments.evaluate tells.
 """
 
