@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from drc_jax.data.packed import open_split
+from drc_jax.data.prepare import prepare
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 ROTATED = 6  # the EXIF value for: turn by 90 degrees clockwise to see it upright
@@ -22,8 +23,8 @@ TINY = (
     "--config.model.zf_dim=4",
     "--config.model.zb_dim=2",
     "--config.model.zs_dim=4",
-    "--config.model.generator_channels=(4, 4, 4)",
-    "--config.model.classifier_channels=(4, 4)",
+    "--config.model.generator_channels=(4, 4)",
+    "--config.model.classifier_channels=(4,)",
     "--config.model.ebm_width=4",
     "--config.model.ebm_reassign_width=4",
     "--config.sampler.prior_steps=2",
@@ -73,9 +74,9 @@ def folder(tmp_path_factory):
     rng = np.random.default_rng(0)
     for kind in ("photos/sub", "masks/sub"):
         (root / kind).mkdir(parents=True)
-    squares = np.stack([rng.integers(0, 256, (16, 16, 3), np.uint8) for _ in range(12)])
-    # The upper i + 1 rows of the archive's image number i.
-    square_masks = (np.arange(16)[:, None] <= np.arange(12)[:, None, None]).repeat(16, axis=2)
+    squares = np.stack([rng.integers(0, 256, (8, 8, 3), np.uint8) for _ in range(12)])
+    # The upper i rows of the archive's image number i, at most all eight.
+    square_masks = (np.arange(8)[:, None] < np.arange(12)[:, None, None]).repeat(8, axis=2)
     for i in range(12):
         width, height = upright_size(i)
         pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
@@ -91,18 +92,16 @@ def folder(tmp_path_factory):
         Image.fromarray(mask).save(root / f"masks/sub/{i:02d}.png")
     np.savez(root / "all.npz", images=squares, masks=square_masks)
     np.savez(root / "bare.npz", images=squares)
-    started(
-        *("prepare", "--dataset=folder", "--size=16", "--test_fraction=0.25"),
-        *(f"--source={root / 'photos'}", f"--masks={root / 'masks'}"),
-        f"--output={root / 'packed'}",
-        folder=root,
+    prepare(
+        "folder",
+        root / "packed",
+        source=str(root / "photos"),
+        masks=str(root / "masks"),
+        size=8,
+        test_fraction=0.25,
     )
     for name in ("all", "bare"):
-        started(
-            *("prepare", "--dataset=npz", f"--source={root / name}.npz"),
-            *("--test_fraction=1", f"--output={root / name}"),
-            folder=root,
-        )
+        prepare("npz", root / name, source=str(root / f"{name}.npz"), test_fraction=1.0)
     started(
         *("train", *TINY, f"--workdir={root / 'run'}"),
         f"--config.data.path={root / 'packed'}",
@@ -125,8 +124,8 @@ def test_a_folder_is_scored(folder):
     assert report["num_images"] == len(rows) == 3 and [row["name"] for row in rows] == split.names
     assert all(name.startswith("sub/") for name in split.names)
     # Upright, the object is the upper half of the picture and so of the square in its middle.
-    np.testing.assert_array_equal(split.masks[:, :7], 1)
-    np.testing.assert_array_equal(split.masks[:, 9:], 0)
+    np.testing.assert_array_equal(split.masks[:, :3], 1)
+    np.testing.assert_array_equal(split.masks[:, 5:], 0)
     assert report["true_share"] == pytest.approx(split.masks.mean())
     assert report["floors"]["mean_train_mask"]["iou"] > 0.9
     assert report["scores"]["fixed"]["iou"] == pytest.approx(
@@ -136,13 +135,13 @@ def test_a_folder_is_scored(folder):
 
 def test_an_archive_is_scored_with_a_run_on_other_data(folder):
     others = folder / "run/eval/all"
-    report, rows = evaluated(folder, others, f"--data={folder / 'all'}", "--batch_size=5")
+    report, rows = evaluated(folder, others, f"--data={folder / 'all'}", "--batch_size=3")
     assert report["num_images"] == len(rows) == 12
     assert report["settings"]["data"] == str(folder / "all")
     # It has no training split, so no mean training mask either.
     assert report["floors"]["mean_train_mask"] is None
     shares = [float(row["true_share"]) for row in rows]
-    assert shares == pytest.approx([(i + 1) / 16 for i in range(12)])
+    assert shares == pytest.approx([min(i, 8) / 8 for i in range(12)])
 
 
 def test_data_without_masks_are_refused(folder):
