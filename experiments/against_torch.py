@@ -106,13 +106,16 @@ def _measure(setup: Setup, full_steps: int) -> dict[str, Any]:
     )
     results: dict[str, list[rounds.Result]] = {}
     with tempfile.TemporaryDirectory() as folder:
+        # First runs are cold ones, and trip over nothing that an interrupted compiler left.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
         setup = dataclasses.replace(setup, weights=pathlib.Path(folder) / "weights.npz")
         with contextlib.closing(rounds.Contestant("referee", setup)) as referee:
             expected = referee.call("gradient", min(config.batch_size, _CHECKED_IMAGES))
         with rounds.contestants(programs, setup, _say) as runners:
             for runner in runners:
                 _say(f"  {runner.name}: {runner.description}")
-            errors = rounds.check(runners, expected, config.model.precision)
+            errors = rounds.check(runners, expected, config.model.precision, _say)
+            runners = [runner for runner in runners if runner.name in errors]
             for name, error in errors.items():
                 _say(f"  {name}: off float64 by {error['energy']:.1e} in the energy, "
                       f"{error['gradient']:.1e} in its gradient")  # fmt: skip

@@ -75,10 +75,13 @@ def test_errors_are_relative_norms():
 @pytest.mark.parametrize("wrong", [np.array([1.0, 1.01]), np.array([1.0, np.nan])])
 def test_what_computes_something_else_is_not_timed(wrong):
     right = np.ones(2)
-    good = rounds.check([Fake("torch", energies=right)], (right, right), "float32")
+    said: list[str] = []
+    runners = [Fake("torch", energies=right), Fake("torch.compile", fails="gradient")]
+    good = rounds.check(runners, (right, right), "float32", said.append)
     assert good == {"torch": {"energy": 0.0, "gradient": 0.0}}
+    assert said == ["torch.compile is left out: no compiler"]
     with pytest.raises(UserError, match=r"drc_jax's energy is off the float64"):
-        rounds.check([Fake("drc_jax", energies=wrong)], (right, right), "float32")
+        rounds.check([Fake("drc_jax", energies=wrong)], (right, right), "float32", pytest.fail)
 
 
 def result(part, program, *seconds, memory=2**20):
