@@ -8,6 +8,7 @@ import chex
 import jax
 import numpy as np
 import pytest
+from rounding import assert_equal_to_rounding
 
 import drc_jax
 from drc_jax import sharding
@@ -100,15 +101,14 @@ def test_steps_equal_one_devices(config, mesh, batches, one_device, images_at_on
         found = sharding.to_host(found)
         assert found_metrics.pop("signal") == 0
         assert found_metrics.keys() == metrics.keys()
-        chex.assert_trees_all_close(found_metrics, metrics, rtol=1e-4, atol=1e-5)
-        for name in ("posterior_chains", "prior_chains"):
-            np.testing.assert_allclose(
-                getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-5
-            )
-        for name in ("generator_opt_state", "ebm_opt_state"):
-            chex.assert_trees_all_close(
-                getattr(found, name), getattr(expected, name), rtol=1e-3, atol=1e-5
-            )
+        chex.assert_trees_all_close(found_metrics, metrics, rtol=1e-3, atol=1e-4)
+        for name in (
+            "posterior_chains",
+            "prior_chains",
+            "generator_opt_state",
+            "ebm_opt_state",
+        ):
+            assert_equal_to_rounding(getattr(found, name), getattr(expected, name))
         # A weight whose gradient is rounding alone may move by Adam's rate, either way.
         chex.assert_trees_all_close(found.params, expected.params, atol=2.1e-4)
         assert found.step == expected.step

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rounding import assert_equal_to_rounding
 
 import drc_jax
 from drc_jax import langevin, losses
@@ -88,8 +89,10 @@ def test_the_step_is_made_of_the_public_functions(config, initial):
         num_steps=2,
         step_size=0.4,
     )
-    np.testing.assert_allclose(after.posterior_chains[rows, sides], z_posterior, rtol=1e-3)
-    np.testing.assert_allclose(after.prior_chains[rows, sides], z_prior, rtol=1e-4)
+    np.testing.assert_allclose(
+        after.posterior_chains[rows, sides], z_posterior, rtol=1e-3, atol=1e-5
+    )
+    np.testing.assert_allclose(after.prior_chains[rows, sides], z_prior, rtol=1e-4, atol=1e-6)
     z_posterior = after.posterior_chains[rows, sides]
     loss, aux = jax.jit(losses.generator_loss, static_argnums=0)(m, params, z_posterior, image)
     np.testing.assert_allclose(metrics["generator_loss"], loss, rtol=1e-4)
@@ -128,9 +131,10 @@ def test_same_state_same_result_and_noise_changes_with_the_step(config, initial)
 
 def assert_close_states(found, expected):
     """Equal to rounding. A weight whose gradient is rounding alone may move by Adam's rate."""
-    chex.assert_trees_all_close(
-        found.replace(params={}), expected.replace(params={}), rtol=1e-4, atol=1e-6
-    )
+    assert found.step == expected.step
+    for name in ("posterior_chains", "prior_chains", "generator_opt_state", "ebm_opt_state"):
+        if getattr(expected, name) is not None:
+            assert_equal_to_rounding(getattr(found, name), getattr(expected, name))
     chex.assert_trees_all_close(found.params, expected.params, atol=2.1e-4)
 
 
@@ -140,7 +144,7 @@ def test_parts_of_a_batch_give_the_step_of_the_whole(config, initial):
     expected, expected_metrics = step(config, initial, batch())
     assert_close_states(found, expected)
     assert metrics.keys() == expected_metrics.keys()
-    chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-3, atol=1e-4)
 
     broken = initial.posterior_chains.copy()
     broken[0, 0, 0] = np.nan  # in the second of three parts
@@ -170,10 +174,10 @@ def test_chains_handed_in_give_the_step_of_those_in_the_state(config, initial):
     state, chains, metrics = drc_jax.train_step_from_chains(on_host, state, data, chains)
     expected, expected_metrics = step(config, initial, data)
     for found, bank in zip(chains, (expected.posterior_chains, expected.prior_chains), strict=True):
-        np.testing.assert_allclose(found, bank[rows, sides], rtol=1e-5, atol=1e-6)
+        assert_equal_to_rounding(found, bank[rows, sides])
     without = expected.replace(posterior_chains=None, prior_chains=None)
     assert_close_states(jax.device_get(state), without)
-    chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-3, atol=1e-4)
 
     compiled = unchecked_train_step_from_chains._cache_size()
     for seed in (1, 2):
