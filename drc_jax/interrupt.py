@@ -3,9 +3,13 @@
 import os
 import signal
 import threading
+import time
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+# `timeout` and terminals signal a process and then its group: within this long it is one signal.
+_SAME_SECONDS = 1.0
 
 
 class StopSignal:
@@ -41,12 +45,15 @@ class StopSignal:
 
     def _watch(self) -> None:
         """Reads one byte, the signal's number, for each signal until the pipe is closed."""
+        arrived = 0.0
         while received := os.read(self._read_end, 1):
             if received[0] not in SIGNALS:
                 continue
             if self.number is not None:
+                if time.monotonic() - arrived < _SAME_SECONDS:
+                    continue
                 os._exit(128 + received[0])
-            self.number = received[0]
+            self.number, arrived = received[0], time.monotonic()
             name = signal.Signals(self.number).name
             os.write(2, f"\n{name}: saving after this step; again to exit at once\n".encode())
 
