@@ -50,7 +50,8 @@ class StopSignal:
             if received[0] not in SIGNALS:
                 continue
             if self.number is not None:
-                if time.monotonic() - arrived < _SAME_SECONDS:
+                again = received[0] == self.number
+                if again and time.monotonic() - arrived < _SAME_SECONDS:
                     continue
                 os._exit(128 + received[0])
             self.number, arrived = received[0], time.monotonic()
