@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/python -m experiments.evaluate --workdir=$(DEMO)
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

@@ -23,3 +23,18 @@ def shared() -> pathlib.Path:
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is absent: parity fixtures and photographs are not in this checkout")
     return SHARED
+
+
+# Files whose tests are few and long, so that no worker is left with one of them at the end.
+LONG = (
+    "test_sharding.py",
+    "test_train_experiment.py",
+    "test_programs.py",
+    "test_photographs.py",
+    "test_exactness.py",
+    "test_placement.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))

@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 FEW_OPTIMIZATIONS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
-def test_on_eight_devices():
+def test_on_eight_devices(tmp_path):
     """How many CPU devices there are is settled when JAX starts, so this is another process."""
     flags = f"--xla_force_host_platform_device_count=8 {FEW_OPTIMIZATIONS}"
     done = subprocess.run(
@@ -31,7 +31,7 @@ def test_on_eight_devices():
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": flags},
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(tmp_path)},
     )
     assert done.returncode == 0, done.stdout
     assert "skipped" not in done.stdout
