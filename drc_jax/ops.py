@@ -199,7 +199,7 @@ _interpolate.defvjp(_interpolate_forward, _interpolate_transposed)
 def _product_wins(kernel: jax.Array) -> bool:
     """Whether the product form is the faster one here, forward and backward.
 
-    On CPUs it was for all shapes measured, mostly by a factor of 3 to 20, but for those of 4 input
+    On CPUs it was for all shapes measured, by a factor of 1.4 to 17, but for those of 4 input
     channels (docs/performance.md). Elsewhere XLA's convolutions stay until somebody has measured.
     """
     return jax.default_backend() == "cpu" and kernel.shape[2] >= 8
