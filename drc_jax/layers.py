@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from drc_jax import flops, model, networks, ops
+from drc_jax import flops, model, networks, ops, regions
 from drc_jax.config import ModelConfig, TrainConfig
 
 _LONG_ENOUGH = 0.2  # seconds of one timed loop
@@ -187,9 +187,7 @@ def _generator_layers(config: ModelConfig, batch: int) -> Iterator[Layer]:
             )
         yield _layer(
             f"norm, leaky {after} at {2 * side}x{2 * side}",
-            lambda weights, x: jax.nn.leaky_relu(
-                ops.instance_norm(x, *weights), networks.BLOCK_SLOPE
-            ),
+            lambda weights, x: ops.instance_norm(x, *weights, slope=networks.BLOCK_SLOPE),
             (_array(after), _array(after)),
             _array(batch, 2 * side, 2 * side, after),
             count=3,
@@ -213,7 +211,7 @@ def _likelihood(config: ModelConfig, batch: int) -> Layer:
         """-J + TV of both regions' colours and mask logits, as ``posterior_energy`` has it."""
         raw, logits = inputs
         images = jnp.tanh(raw)
-        log_pi = jax.nn.log_softmax(logits, axis=1)
+        log_pi = regions.log_mixing_weights(logits)
         zeros = jnp.zeros((batch, side, side, 3))
         rendered = model.Regions(
             images, jnp.exp(log_pi), zeros, zeros[..., :2], zeros, log_pi, logits

@@ -175,10 +175,10 @@ def render(config: ModelConfig, params: Params, z: jax.Array) -> Regions:
     grid = _apply(config, mover, nets["reassignment"], z_s, jax.lax.stop_gradient(base))
     # One gather moves the background's colours and its mask logit together.
     source = jnp.concatenate([bg_image, bg_logit[..., None]], axis=-1)
-    moved = ops.grid_sample(source, grid)
-    logits = jnp.stack([fg_logit, moved[..., 3]], axis=1)
-    images = jnp.stack([fg_image, moved[..., :3]], axis=1)
-    log_pi = jax.nn.log_softmax(logits, axis=1)
+    *moved_colours, moved_logit = ops.planes(ops.grid_sample(source, grid))
+    logits = jnp.stack([fg_logit, moved_logit], axis=1)
+    images = jnp.stack([fg_image, jnp.stack(moved_colours, axis=-1)], axis=1)
+    log_pi = regions.log_mixing_weights(logits)
     pi = jnp.exp(log_pi)
     return Regions(
         images=images,
@@ -295,6 +295,6 @@ def posterior_energy(
     """
     rendered = render(config, params, z)
     j = expected_log_likelihood(config, rendered, image, sigma=config.sigma)
-    variation = ops.total_variation(rendered.images[:, -1])
+    variation = ops.total_variation(ops.planes(rendered.images, 1)[-1])
     misfit = config.tv_weight * variation - jnp.sum(j, axis=(1, 2, 3))
     return prior_energy(config, params, z) + config.langevin_weight * misfit

@@ -15,14 +15,21 @@ EBM_SLOPE = 0.2
 CLASSIFIER_SLOPE = 0.2
 
 
+def _squashed(planes: list[jax.Array]) -> jax.Array:
+    """C planes [B, H, W] -> [B, H, W, C] in (-1, 1)."""
+    return jnp.stack([jnp.tanh(plane) for plane in planes], axis=-1)
+
+
 class InstanceNorm(nn.Module):
-    """Instance norm with a learned scale (1 at first) and shift (0 at first) per channel."""
+    """Instance norm, then a leaky ReLU; a learned scale (1 at first) and shift (0) per channel."""
+
+    slope: float
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         shift = self.param("shift", nn.initializers.zeros, (x.shape[-1],))
-        return ops.instance_norm(x, scale, shift)
+        return ops.instance_norm(x, scale, shift, slope=self.slope)
 
 
 class UpBlock(nn.Module):
@@ -34,8 +41,8 @@ class UpBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", _orthogonal, (3, 3, x.shape[-1], self.features))
-        x = InstanceNorm(name="norm")(ops.upsample_conv(x, kernel, self.dtype))
-        return nn.leaky_relu(x, BLOCK_SLOPE)
+        x = ops.upsample_conv(x, kernel, self.dtype)
+        return InstanceNorm(BLOCK_SLOPE, name="norm")(x)
 
 
 class Head(nn.Module):
@@ -92,8 +99,8 @@ class Generator(nn.Module):
         bias = self.param("head_bias", nn.initializers.zeros, (4,))
         kernel = jnp.concatenate([image_kernel, mask_kernel], axis=-1)
         x = ops.conv3x3(x, kernel, self.dtype)
-        x = x + bias[None, None, None]
-        return jnp.tanh(x[..., :3]), x[..., 3], base
+        *colours, logit = ops.planes(x + bias[None, None, None])
+        return _squashed(colours), logit, base
 
 
 class Reassignment(nn.Module):
@@ -117,7 +124,7 @@ class Reassignment(nn.Module):
         x = jnp.concatenate([background_base, own], axis=-1)
         for i, features in enumerate(self.channels[1:]):
             x = UpBlock(features, self.dtype, name=f"block_{i}")(x)
-        return jnp.tanh(Head(2, self.dtype, name="head")(x))
+        return _squashed(ops.planes(Head(2, self.dtype, name="head")(x)))
 
 
 class LatentEBM(nn.Module):
@@ -164,7 +171,7 @@ class Classifier(nn.Module):
                 features, (4, 4), (2, 2), padding=1, use_bias=False,
                 dtype=self.dtype, kernel_init=_orthogonal, name=f"conv_{i}",
             )(x).astype(image.dtype)  # fmt: skip
-            x = nn.leaky_relu(InstanceNorm(name=f"norm_{i}")(x), CLASSIFIER_SLOPE)
+            x = InstanceNorm(CLASSIFIER_SLOPE, name=f"norm_{i}")(x)
         x = nn.Conv(
             self.categories, (4, 4), padding="VALID", kernel_init=_orthogonal, name="out"
         )(x)  # fmt: skip

@@ -1,199 +1,23 @@
-"""Array operations without parameters: convolutions of up-sampled maps, sampling, variation."""
+"""Array operations without parameters: convolutions of up-sampled maps, norms, sampling."""
 
 import functools
-from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-_DIMS = ("NHWC", "HWIO", "NHWC")
-
-DType = jax.typing.DTypeLike | None
+from drc_jax import convolutions
+from drc_jax.convolutions import DType, total
 
 
-def upsample(x: jax.Array) -> jax.Array:
-    """Doubles height and width, bilinear with half-pixel centres and clamped edges.
+def planes(x: jax.Array, axis: int = -1) -> list[jax.Array]:
+    """The slices of ``x`` along an axis, without it; ``jnp.stack`` undoes it.
 
-    Args:
-      x: [B, H, W, C].
-
-    Returns:
-      [B, 2H, 2W, C].
+    For pixels of a few channels, or a few regions: arithmetic on whole planes vectorises, on
+    channels three by three it does not, and XLA forgets a stack that is only taken apart again,
+    forward and backward. Indexing would pad and add in the backward pass.
     """
-    batch, height, width, channels = x.shape
-    return jax.image.resize(x, (batch, 2 * height, 2 * width, channels), "bilinear")
-
-
-def conv3x3_direct(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.Array:
-    """``conv3x3`` as XLA's convolution."""
-    convolve = functools.partial(
-        jax.lax.conv_general_dilated,
-        window_strides=(1, 1),
-        padding="SAME",
-        dimension_numbers=_DIMS,
-    )
-    return _rounded(convolve, x, kernel, dtype)
-
-
-def conv3x3_product(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.Array:
-    """``conv3x3`` as one matrix product for all nine taps, then nine shifts.
-
-    Good where C_out is small, as in the generators' heads: the shifts cost 9 C_out per pixel.
-    """
-    return _shift_and_sum(_mix_channels(x, kernel, dtype))
-
-
-def upsample_conv_direct(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.Array:
-    """``upsample_conv`` as it is defined: up-sample, then convolve."""
-    return conv3x3_direct(upsample(x), kernel, dtype)
-
-
-def upsample_conv_product(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.Array:
-    """``upsample_conv`` with the channels mixed at low resolution (SPEC section 10).
-
-    Up-sampling acts on each channel alone, so conv(up(x)) = sum_t shift_t(up(W_t x)): a quarter
-    of the multiply-adds, exactly, borders included. What up-sampling and shift do along one axis
-    reads three neighbours; both axes are done so, one after the other.
-    """
-    batch, height, width, _ = x.shape
-    features = kernel.shape[-1]
-    taps = _mix_channels(x, kernel, dtype)
-    wide = _interpolate(taps.reshape(batch, height, width, 3, 3 * features), 2)
-    tall = _interpolate(jnp.swapaxes(wide.reshape(batch, height, 2 * width, 3, features), 2, 3), 1)
-    return tall.reshape(batch, 2 * height, 2 * width, features)
-
-
-def _rounded(
-    product: Callable[[jax.Array, jax.Array], jax.Array], a: jax.Array, b: jax.Array, dtype: DType
-) -> jax.Array:
-    """product(a, b) with both and the result rounded to ``dtype``, returned in a's own.
-
-    So are the slopes of a backward pass; sums inside a product are float32 on every backend.
-    """
-    if dtype is None:
-        return product(a, b)
-    return product(a.astype(dtype), b.astype(dtype)).astype(a.dtype)
-
-
-def _mix_channels(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.Array:
-    """[B, H, W, C_in] and [3, 3, C_in, C_out] -> [B, H, W, 3, 3, C_out], columns' taps first."""
-    batch, height, width, channels = x.shape
-    features = kernel.shape[-1]
-    # Concatenated rather than transposed: XLA moves this out of a sampler's loop.
-    matrix = jnp.concatenate([kernel[dy, dx] for dx in range(3) for dy in range(3)], axis=1)
-    mixed = _rounded(jnp.matmul, x.reshape(-1, channels), matrix, dtype)
-    return mixed.reshape(batch, height, width, 3, 3, features)
-
-
-def _moved(x: jax.Array, axis: int, offset: int) -> jax.Array:
-    """x[i + offset] along one axis, zeros from outside."""
-    padding = [(0, 0, 0)] * x.ndim
-    padding[axis] = (-offset, offset, 0)
-    return jax.lax.pad(x, jnp.zeros((), x.dtype), padding) if offset else x
-
-
-def _total(terms: Iterable[jax.Array]) -> jax.Array:
-    return functools.reduce(jnp.add, terms)
-
-
-# The two linear maps below have their transposes written out: the one autodiff would make pads
-# and adds every slice by itself, at twice the time. Slices of one padded array are faster than
-# padded slices, but padding the taps forward would copy the largest array there is.
-
-
-@jax.custom_vjp
-def _shift_and_sum(taps: jax.Array) -> jax.Array:
-    """[B, H, W, 3, 3, C], columns' taps first -> [B, H, W, C]: each tap moved to its place."""
-    return _total(
-        _moved(_moved(taps[:, :, :, dx, dy], 1, dy - 1), 2, dx - 1)
-        for dx in range(3)
-        for dy in range(3)
-    )
-
-
-def _shift_and_sum_forward(taps: jax.Array) -> tuple[jax.Array, None]:
-    return _shift_and_sum(taps), None
-
-
-def _shift_and_sum_transposed(_: None, slope: jax.Array) -> tuple[jax.Array]:
-    height, width = slope.shape[1:3]
-    wide = jnp.pad(slope, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    across = jnp.stack([wide[:, :, 2 - dx : 2 - dx + width] for dx in range(3)], 3)
-    return (jnp.stack([across[:, 2 - dy : 2 - dy + height] for dy in range(3)], 4),)
-
-
-_shift_and_sum.defvjp(_shift_and_sum_forward, _shift_and_sum_transposed)
-
-
-@functools.lru_cache(maxsize=64)
-def _interpolation_weights(size: int) -> np.ndarray:
-    """[2, 3, 3, size]: what x[i] adds to out[2 (i - offset) + parity] for parity, tap, offset + 1.
-
-    Up-sampling one axis with clamped edges, then shifting by tap - 1 with zeros from outside.
-    """
-    up = np.zeros((2 * size, size), np.float32)
-    for i in range(size):
-        for neighbour, weight in ((-1, 0.25), (0, 0.75)):
-            up[2 * i, np.clip(i + neighbour, 0, size - 1)] += weight
-            up[2 * i + 1, np.clip(i - neighbour, 0, size - 1)] += weight
-    weights = np.zeros((2, 3, 3, size), np.float32)
-    for parity, tap, offset, i in np.ndindex(2, 3, 3, size):
-        output, row = i - (offset - 1), 2 * (i - (offset - 1)) + parity + tap - 1
-        if 0 <= output < size and 0 <= row < 2 * size:
-            weights[parity, tap, offset, i] = up[row, i]
-    return weights
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _interpolate(taps: jax.Array, axis: int) -> jax.Array:
-    """[..., n, 3, ...] -> [..., n, 2, ...] with n at ``axis``: sum_t shift_t(up(tap t)).
-
-    The new axis holds even and odd places of the doubled axis, so a reshape merges them.
-    """
-    weights = _interpolation_weights(taps.shape[axis])
-    sources = [jax.lax.index_in_dim(taps, t, axis + 1, keepdims=False) for t in range(3)]
-
-    def place(parity: int) -> jax.Array:
-        return _total(
-            _moved(_total(_weighted(sources, weights[parity, :, offset], axis)), axis, offset - 1)
-            for offset in range(3)
-            if weights[parity, :, offset].any()
-        )
-
-    return jnp.stack([place(0), place(1)], axis + 1)
-
-
-def _interpolate_forward(taps: jax.Array, axis: int) -> tuple[jax.Array, None]:
-    return _interpolate(taps, axis), None
-
-
-def _interpolate_transposed(axis: int, _: None, slope: jax.Array) -> tuple[jax.Array]:
-    size = slope.shape[axis]
-    weights = _interpolation_weights(size)
-    padding = [(1, 1) if i == axis else (0, 0) for i in range(slope.ndim)]
-    wide = jnp.pad(slope, padding)
-    places = [jax.lax.index_in_dim(wide, p, axis + 1, keepdims=False) for p in range(2)]
-    moved = [
-        jax.lax.slice_in_dim(place, 2 - offset, 2 - offset + size, axis=axis)
-        for place in places
-        for offset in range(3)
-    ]
-    gathered = [_total(_weighted(moved, weights[:, tap].reshape(6, -1), axis)) for tap in range(3)]
-    return (jnp.stack(gathered, axis + 1),)
-
-
-def _weighted(arrays: list[jax.Array], weights: np.ndarray, axis: int) -> list[jax.Array]:
-    """Each array times its weights [n] along ``axis``; those with no weight at all are left out."""
-
-    def along(row: np.ndarray, like: jax.Array) -> jax.Array:
-        shape = [len(row) if i == axis else 1 for i in range(like.ndim)]
-        return jnp.asarray(row.reshape(shape), like.dtype)
-
-    return [a * along(row, a) for a, row in zip(arrays, weights, strict=True) if row.any()]
-
-
-_interpolate.defvjp(_interpolate_forward, _interpolate_transposed)
+    axis %= x.ndim
+    return [jnp.squeeze(p, axis) for p in jax.lax.split(x, [1] * x.shape[axis], axis)]
 
 
 def _product_wins(kernel: jax.Array) -> bool:
@@ -208,8 +32,7 @@ def _product_wins(kernel: jax.Array) -> bool:
 def upsample_conv(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.Array:
     """Bilinear 2x up-sampling, then a 3x3 convolution without bias, zero padding 1.
 
-    The faster of two equal forms, by backend and shape: ``upsample_conv_product`` or
-    ``upsample_conv_direct``.
+    The faster of the two equal forms in ``drc_jax.convolutions``, by backend and shape.
 
     Args:
       x: [B, H, W, C_in].
@@ -220,15 +43,15 @@ def upsample_conv(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.A
     Returns:
       [B, 2H, 2W, C_out].
     """
-    form = upsample_conv_product if _product_wins(kernel) else upsample_conv_direct
-    return form(x, kernel, dtype)
+    if _product_wins(kernel):
+        return convolutions.upsample_conv_product(x, kernel, dtype)
+    return convolutions.upsample_conv_direct(x, kernel, dtype)
 
 
 def conv3x3(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.Array:
     """A 3x3 convolution, stride 1, zero padding 1, for the generators' heads.
 
-    The faster of two equal forms, by backend and shape: ``conv3x3_product`` or
-    ``conv3x3_direct``.
+    The faster of the two equal forms in ``drc_jax.convolutions``, by backend and shape.
 
     Args:
       x: [B, H, W, C_in].
@@ -238,8 +61,9 @@ def conv3x3(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.Array:
     Returns:
       [B, H, W, C_out].
     """
-    form = conv3x3_product if _product_wins(kernel) else conv3x3_direct
-    return form(x, kernel, dtype)
+    if _product_wins(kernel):
+        return convolutions.conv3x3_product(x, kernel, dtype)
+    return convolutions.conv3x3_direct(x, kernel, dtype)
 
 
 def grid_sample(image: jax.Array, grid: jax.Array) -> jax.Array:
@@ -257,8 +81,8 @@ def grid_sample(image: jax.Array, grid: jax.Array) -> jax.Array:
       [B, H', W', C].
     """
     batch, height, width, channels = image.shape
-    x = (((grid[..., 0] + 1.0) * width - 1.0) / 2.0).reshape(batch, -1)
-    y = (((grid[..., 1] + 1.0) * height - 1.0) / 2.0).reshape(batch, -1)
+    x, y = planes(grid)
+    x, y = ((x + 1.0) * width - 1.0) / 2.0, ((y + 1.0) * height - 1.0) / 2.0
     # One ring of zeros stands for everything outside; corners beyond it weigh nothing.
     padded = jnp.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)))
     left = jnp.clip(jnp.floor(x), -1.0, width - 1.0)
@@ -266,18 +90,18 @@ def grid_sample(image: jax.Array, grid: jax.Array) -> jax.Array:
     # Clipped all the same: what is not a number lands anywhere as an index.
     # One flat axis for the batch too: batched gathers are slower, and so are their gradients.
     stride = width + 2
-    first = jnp.arange(batch, dtype=jnp.int32)[:, None] * ((height + 2) * stride)
+    first = jnp.arange(batch, dtype=jnp.int32)[:, None, None] * ((height + 2) * stride)
     corner = first + ((top + 1.0) * stride + left + 1.0).astype(jnp.int32)
     pixels = padded.reshape(-1, channels)
 
-    def contribution(dy: int, dx: int) -> jax.Array:
+    def contribution(dy: int, dx: int) -> list[jax.Array]:
         weight = jnp.maximum(1.0 - jnp.abs(x - left - dx), 0.0)
         weight *= jnp.maximum(1.0 - jnp.abs(y - top - dy), 0.0)
-        value = pixels.at[corner + (dy * stride + dx)].get(mode="clip")
-        return weight[..., None].astype(image.dtype) * value
+        values = pixels.at[corner + (dy * stride + dx)].get(mode="clip")
+        return [weight.astype(image.dtype) * value for value in planes(values)]
 
-    result = _total(contribution(dy, dx) for dy in (0, 1) for dx in (0, 1))
-    return result.reshape(batch, *grid.shape[1:3], channels)
+    corners = [contribution(dy, dx) for dy in (0, 1) for dx in (0, 1)]
+    return jnp.stack([total(channel) for channel in zip(*corners, strict=True)], axis=-1)
 
 
 def total_variation(image: jax.Array) -> jax.Array:
@@ -289,23 +113,69 @@ def total_variation(image: jax.Array) -> jax.Array:
     Returns:
       [B].
     """
-    across = jnp.abs(image[:, :, 1:] - image[:, :, :-1])
-    down = jnp.abs(image[:, 1:] - image[:, :-1])
-    return jnp.sum(across, axis=(1, 2, 3)) + jnp.sum(down, axis=(1, 2, 3))
+
+    def variation(plane: jax.Array) -> jax.Array:
+        across = jnp.abs(plane[:, :, 1:] - plane[:, :, :-1])
+        down = jnp.abs(plane[:, 1:] - plane[:, :-1])
+        return jnp.sum(across, axis=(1, 2)) + jnp.sum(down, axis=(1, 2))
+
+    return total(variation(plane) for plane in planes(image))
 
 
-def instance_norm(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
-    """Normalises each image and channel over its pixels: biased variance, eps 1e-5.
+def instance_norm(
+    x: jax.Array, scale: jax.Array, shift: jax.Array, *, slope: float = 1.0
+) -> jax.Array:
+    """Normalises each image and channel over its pixels, then a leaky ReLU.
+
+    Biased variance, eps 1e-5. One function for both, for their backward pass reads the maps
+    fewer times than those of the two apart.
 
     Args:
       x: [B, H, W, C].
       scale, shift: [C].
+      slope: of the leaky ReLU below 0, static; 1 leaves it out.
 
     Returns:
       [B, H, W, C].
     """
+    return _instance_norm(x, scale[None, None, None], shift[None, None, None], slope)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _instance_norm(x: jax.Array, scale: jax.Array, shift: jax.Array, slope: float) -> jax.Array:
+    return _instance_norm_forward(x, scale, shift, slope)[0]
+
+
+def _activation_input(
+    x: jax.Array, mean: jax.Array, deviation: jax.Array, scale: jax.Array, shift: jax.Array
+) -> jax.Array:
+    return (x - mean) * (scale / deviation) + shift
+
+
+def _instance_norm_forward(
+    x: jax.Array, scale: jax.Array, shift: jax.Array, slope: float
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     mean = jnp.mean(x, axis=(1, 2), keepdims=True)
-    centred = x - mean
-    variance = jnp.mean(jnp.square(centred), axis=(1, 2), keepdims=True)
-    gain = jax.lax.rsqrt(variance + 1e-5) * scale[None, None, None]
-    return centred * gain + shift[None, None, None]
+    variance = jnp.mean(jnp.square(x - mean), axis=(1, 2), keepdims=True)
+    residuals = x, mean, jnp.sqrt(variance + 1e-5), scale, shift
+    y = _activation_input(*residuals)
+    return jnp.where(y >= 0.0, y, slope * y), residuals
+
+
+def _instance_norm_backward(
+    slope: float, residuals: tuple[jax.Array, ...], above: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, mean, deviation, scale, _ = residuals
+    above = jnp.where(_activation_input(*residuals) >= 0.0, above, slope * above)
+    summed = jnp.sum(above, axis=(1, 2), keepdims=True)
+    along = jnp.sum(above * (x - mean), axis=(1, 2), keepdims=True) / deviation
+    # What would move an image's mean or its deviation is taken out.
+    pixels = x.shape[1] * x.shape[2]
+    tangent = above - summed / pixels - (x - mean) * (along / (pixels * deviation))
+    # Divided, not multiplied by a reciprocal: XLA stores what comes out of a division, and would
+    # else work all this out again for every neighbour that the next layer's sums read.
+    below = tangent / deviation * scale
+    return below, jnp.sum(along, axis=0, keepdims=True), jnp.sum(summed, axis=0, keepdims=True)
+
+
+_instance_norm.defvjp(_instance_norm_forward, _instance_norm_backward)

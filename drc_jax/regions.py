@@ -4,10 +4,45 @@ Shapes throughout: images [B, K, H, W, C] of K regions, mixing weights [B, K, H,
 observed image [B, H, W, C]. Per-channel quantities keep the axis C; per-pixel ones have C = 1.
 """
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
+
+from drc_jax.convolutions import total
+from drc_jax.ops import planes
+
+# Everything here works on planes [B, H, W], one for each region and channel: see ``ops.planes``.
+
+
+def _split(x: jax.Array) -> list[list[jax.Array]]:
+    """[B, K, H, W, C] -> K lists of C planes."""
+    return [planes(region) for region in planes(x, 1)]
+
+
+def _join(parts: list[list[jax.Array]]) -> jax.Array:
+    """What ``_split`` undoes."""
+    return jnp.stack([jnp.stack(region, axis=-1) for region in parts], axis=1)
+
+
+def _highest(parts: list[jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.maximum, parts)
+
+
+def log_mixing_weights(logits: jax.Array) -> jax.Array:
+    """log pi = log softmax over the regions of their mask logits.
+
+    Args:
+      logits: [B, K, H, W].
+
+    Returns:
+      [B, K, H, W].
+    """
+    parts = planes(logits, 1)
+    highest = jax.lax.stop_gradient(_highest(parts))
+    log_sum = highest + jnp.log(total(jnp.exp(logit - highest) for logit in parts))
+    return jnp.stack([logit - log_sum for logit in parts], axis=1)
 
 
 def log_likelihood(
@@ -25,9 +60,15 @@ def log_likelihood(
     Returns:
       [B, K, H, W, C].
     """
-    error = target[:, None] - images
-    distance = jnp.abs(error) if likelihood == "laplace" else jnp.square(error)
-    return -distance / (2.0 * sigma**2)
+    distance = jnp.abs if likelihood == "laplace" else jnp.square
+    factor = -1.0 / (2.0 * sigma**2)
+    observed = planes(target)
+    return _join(
+        [
+            [factor * distance(x - painted) for x, painted in zip(observed, region, strict=True)]
+            for region in _split(images)
+        ]
+    )
 
 
 def responsibilities(log_pi: jax.Array, log_p: jax.Array, *, epsilon: float = 0.0) -> jax.Array:
@@ -44,11 +85,22 @@ def responsibilities(log_pi: jax.Array, log_p: jax.Array, *, epsilon: float = 0.
     Returns:
       gamma [B, K, H, W, C], summing to 1 over K, without gradient.
     """
-    joint = log_pi[..., None] + log_p
-    if epsilon:
-        last = jnp.logaddexp(joint[:, -1:], math.log(epsilon))
-        joint = jnp.concatenate([joint[:, :-1], last], axis=1)
-    return jax.lax.stop_gradient(jax.nn.softmax(joint, axis=1))
+
+    def share(joint: list[jax.Array]) -> list[jax.Array]:
+        highest = _highest(joint)
+        if epsilon:
+            highest = jnp.maximum(highest, math.log(epsilon))
+        *others, last = [jnp.exp(each - highest) for each in joint]
+        if epsilon:
+            last += epsilon * jnp.exp(-highest)
+        densities = [*others, last]
+        whole = total(densities)
+        return [density / whole for density in densities]
+
+    weights = planes(log_pi, 1)
+    joint = [[w + p for p in region] for w, region in zip(weights, _split(log_p), strict=True)]
+    shares = [share(list(channel)) for channel in zip(*joint, strict=True)]
+    return jax.lax.stop_gradient(_join([list(region) for region in zip(*shares, strict=True)]))
 
 
 def expected_log_likelihood(
@@ -65,8 +117,14 @@ def expected_log_likelihood(
       [B, H, W, C].
     """
     if epsilon:
-        log_pi = jnp.logaddexp(log_pi, math.log(epsilon))
-    return jnp.sum(gamma * (log_pi[..., None] + log_p), axis=1)
+        log_pi = jnp.log(jnp.exp(log_pi) + epsilon)
+    terms = [
+        [g * (weight + p) for g, p in zip(gammas, densities, strict=True)]
+        for weight, gammas, densities in zip(
+            planes(log_pi, 1), _split(gamma), _split(log_p), strict=True
+        )
+    ]
+    return jnp.stack([total(channel) for channel in zip(*terms, strict=True)], axis=-1)
 
 
 def mix(pi: jax.Array, images: jax.Array) -> jax.Array:
@@ -79,4 +137,8 @@ def mix(pi: jax.Array, images: jax.Array) -> jax.Array:
     Returns:
       [B, H, W, C].
     """
-    return jnp.sum(pi[..., None] * images, axis=1)
+    painted = [
+        [weight * channel for channel in region]
+        for weight, region in zip(planes(pi, 1), _split(images), strict=True)
+    ]
+    return jnp.stack([total(channel) for channel in zip(*painted, strict=True)], axis=-1)

@@ -9,8 +9,9 @@ PACKAGE = ROOT / "drc_jax"
 # Each layer may import from itself and from those above it in this list.
 LAYERS = [
     {"errors", "fields", "config", "folders", "processes"},
-    {"ops", "langevin", "regions", "metrics", "panels", "data"},
-    {"networks", "evaluation"},
+    {"convolutions", "langevin", "metrics", "panels", "data"},
+    {"ops"},
+    {"networks", "regions", "evaluation"},
     {"model", "flops"},
     {"losses", "interop"},
     {"train_state"},

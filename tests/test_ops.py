@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drc_jax import ops
+from drc_jax import convolutions, ops
 
 RNG = np.random.default_rng(5)
 
@@ -23,8 +23,8 @@ def pulled_back(function, x, kernel, slope):
 @pytest.mark.parametrize(
     "fast, direct",
     [
-        (ops.upsample_conv_product, ops.upsample_conv_direct),
-        (ops.conv3x3_product, ops.conv3x3_direct),
+        (convolutions.upsample_conv_product, convolutions.upsample_conv_direct),
+        (convolutions.conv3x3_product, convolutions.conv3x3_direct),
     ],
 )
 def test_product_forms_equal_direct_forms(height, width, channels, fast, direct):
@@ -40,14 +40,14 @@ def test_product_forms_equal_direct_forms(height, width, channels, fast, direct)
 
 def test_upsampling_clamps_edges_and_uses_half_pixel_centres():
     x = jnp.array([0.0, 4.0, 8.0]).reshape(1, 3, 1, 1)
-    rows = ops.upsample(x)[0, :, 0, 0]
+    rows = convolutions.upsample(x)[0, :, 0, 0]
     np.testing.assert_allclose(rows, [0.0, 1.0, 3.0, 5.0, 7.0, 8.0])
 
 
 def test_convolution_is_cross_correlation_with_zeros_outside():
     x = jnp.zeros((1, 3, 3, 1)).at[0, 0, 0, 0].set(1.0)
     kernel = jnp.arange(9.0).reshape(3, 3, 1, 1)
-    for conv in (ops.conv3x3_product, ops.conv3x3_direct):
+    for conv in (convolutions.conv3x3_product, convolutions.conv3x3_direct):
         np.testing.assert_allclose(conv(x, kernel)[0, :2, :2, 0], [[4.0, 3.0], [1.0, 0.0]])
 
 
