@@ -26,6 +26,11 @@ def _join(parts: list[list[jax.Array]]) -> jax.Array:
     return jnp.stack([jnp.stack(region, axis=-1) for region in parts], axis=1)
 
 
+def _sum_regions(parts: list[list[jax.Array]]) -> jax.Array:
+    """K lists of C planes -> [B, H, W, C]."""
+    return jnp.stack([total(channel) for channel in zip(*parts, strict=True)], axis=-1)
+
+
 def _highest(parts: list[jax.Array]) -> jax.Array:
     return functools.reduce(jnp.maximum, parts)
 
@@ -124,7 +129,7 @@ def expected_log_likelihood(
             planes(log_pi, 1), _split(gamma), _split(log_p), strict=True
         )
     ]
-    return jnp.stack([total(channel) for channel in zip(*terms, strict=True)], axis=-1)
+    return _sum_regions(terms)
 
 
 def mix(pi: jax.Array, images: jax.Array) -> jax.Array:
@@ -141,4 +146,4 @@ def mix(pi: jax.Array, images: jax.Array) -> jax.Array:
         [weight * channel for channel in region]
         for weight, region in zip(planes(pi, 1), _split(images), strict=True)
     ]
-    return jnp.stack([total(channel) for channel in zip(*painted, strict=True)], axis=-1)
+    return _sum_regions(painted)
