@@ -1,4 +1,4 @@
-"""Times the two samplers and the training step of a config."""
+"""Times the two samplers and the training step of a config, on as many devices as it asks for."""
 
 import dataclasses
 import statistics
@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from drc_jax import flops, langevin, model
+from drc_jax import flops, langevin, model, sharded_step, sharding
 from drc_jax.config import TrainConfig
 from drc_jax.train_state import init_state
 from drc_jax.train_step import unchecked_train_step
@@ -23,16 +23,17 @@ class Timing:
 
     Attributes:
       what: ``posterior``, ``prior`` or ``train``.
-      batch_size: images or chains at once.
+      batch_size: images or chains at once, over all devices.
       steps: Langevin steps of a run; for ``train`` those of the posterior chains.
       compile_seconds: tracing, lowering and compiling, once.
       seconds_min, seconds_median: of one Langevin step, or of one training iteration, over the
         runs, each blocked until ready.
       image_steps_per_second: images (or chains) times Langevin steps per second, from the minimum.
       gflops_per_second: analytic FLOPs of the direct form (``drc_jax.flops``) over the minimum.
-      peak_bytes: most device memory in use so far in this process, None where the backend does
-        not tell.
-      program_bytes: arguments, outputs and temporaries of the compiled program, None likewise.
+      peak_bytes: most memory of the first device in use so far in this process, None where the
+        backend does not tell.
+      program_bytes: arguments, outputs and temporaries of the compiled program on each device,
+        None likewise.
     """
 
     what: str
@@ -49,7 +50,7 @@ class Timing:
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """What a compiled program holds on the device, in bytes.
+    """What a compiled program holds on each device, in bytes.
 
     Attributes:
       what_comes_in: its arguments: parameters, optimizer states, chains, images.
@@ -77,17 +78,20 @@ def benchmark(config: TrainConfig, what: str, *, repeats: int) -> Timing:
 
     Returns:
       A ``Timing``.
+
+    Raises:
+      UserError: if the devices of ``config.num_devices`` are not there.
     """
-    sampler = config.sampler
+    posterior_steps, prior_steps = config.sampler.posterior_steps, config.sampler.prior_steps
     steps, per_step, cost = {
-        "posterior": (sampler.posterior_steps,) * 2 + (flops.posterior_step(config.model),),
-        "prior": (sampler.prior_steps,) * 2 + (flops.prior_step(config.model),),
-        "train": (sampler.posterior_steps, 1, flops.train_iteration(config)),
+        "posterior": (posterior_steps, posterior_steps, flops.posterior_step(config.model)),
+        "prior": (prior_steps, prior_steps, flops.prior_step(config.model)),
+        "train": (posterior_steps, 1, flops.train_iteration(config)),
     }[what]
     if what != "train":
         cost *= config.batch_size
 
-    program = _PROGRAMS[what](config)
+    program = _program(config, what)
     arguments = program.arguments()
     start = time.perf_counter()
     compiled = program.lower(*arguments).compile()
@@ -122,7 +126,7 @@ def benchmark(config: TrainConfig, what: str, *, repeats: int) -> Timing:
 
 
 def program_memory(config: TrainConfig, what: str) -> Memory | None:
-    """Compiles one part for the default device, from shapes alone, and says what it will hold.
+    """Compiles one part for its devices, from shapes alone, and says what it will hold.
 
     Args:
       config: the run; its data are not read.
@@ -130,8 +134,11 @@ def program_memory(config: TrainConfig, what: str) -> Memory | None:
 
     Returns:
       A ``Memory``, or None where the backend does not tell.
+
+    Raises:
+      UserError: if the devices of ``config.num_devices`` are not there.
     """
-    program = _PROGRAMS[what](config)
+    program = _program(config, what)
     return _memory(program.lower(*jax.eval_shape(program.arguments)).compile())
 
 
@@ -167,64 +174,94 @@ def _images(config: TrainConfig) -> np.ndarray:
     return rng.integers(0, 256, (config.batch_size, side, side, 3), dtype=np.uint8)
 
 
-def _sampler(config: TrainConfig, energy: Any, steps: int, delta: float) -> _Program:
-    """``steps`` Langevin steps on energy(params, z, images)."""
+def sampler(config: TrainConfig, what: str) -> Any:
+    """The Langevin chains of one part, as training runs them.
 
-    @jax.jit
-    def chains(key: jax.Array, params: Any, z: jax.Array, images: jax.Array) -> jax.Array:
-        return langevin.sample(
-            key, lambda z: energy(params, z, images), z, num_steps=steps, step_size=delta
-        )
+    Args:
+      config: says how many steps of which size, in what parts, on how many devices.
+      what: ``posterior`` or ``prior``.
 
+    Returns:
+      A jitted function of parameters, one random key per image [B], latents [B, D] and images
+      [B, H, W, 3] in [-1, 1] to the latents after all steps. Its arguments lie as
+      ``sharding.on_all`` and ``sharding.by_rows`` say, or are moved there.
+
+    Raises:
+      UserError: if the devices of ``config.num_devices`` are not there.
+    """
+    mesh = sharding.data_mesh(config.num_devices)
+    rows, on_all = sharding.by_rows(mesh), sharding.on_all(mesh)
+    steps = config.sampler.posterior_steps, config.sampler.posterior_step_size
+    if what == "prior":
+        steps = config.sampler.prior_steps, config.sampler.prior_step_size
+
+    def some(params: Any, keys: jax.Array, z: jax.Array, images: jax.Array) -> jax.Array:
+        def energy(z: jax.Array) -> jax.Array:
+            if what == "prior":
+                return model.prior_energy(config.model, params, z)
+            return model.posterior_energy(config.model, params, z, images)
+
+        return langevin.sample(keys, energy, z, num_steps=steps[0], step_size=steps[1])
+
+    def share(params: Any, *inputs: jax.Array) -> jax.Array:
+        count = len(inputs[0]) // (config.images_at_once or len(inputs[0]))
+        if count == 1:
+            return some(params, *inputs)
+        parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), inputs)
+        z = jax.lax.map(lambda part: some(params, *part), parts)
+        return z.reshape(-1, z.shape[-1])
+
+    chains = jax.shard_map(
+        share,
+        mesh=mesh,
+        in_specs=(on_all.spec, rows.spec, rows.spec, rows.spec),
+        out_specs=rows.spec,
+        check_vma=False,
+    )
+    return jax.jit(chains, in_shardings=(on_all, rows, rows, rows))
+
+
+def _sampler(config: TrainConfig, what: str) -> _Program:
     def arguments() -> tuple[Any, ...]:
+        mesh = sharding.data_mesh(config.num_devices)
         params = jax.jit(model.init_params, static_argnums=0)(config.model, jax.random.key(0))
+        keys = jax.random.split(jax.random.key(2), config.batch_size)
         z = jax.random.normal(jax.random.key(1), (config.batch_size, config.model.latent_dim))
         images = model.to_unit_range(jax.numpy.asarray(_images(config)))
-        return jax.random.key(2), params, z, images
+        inputs = jax.device_put((keys, z, images), sharding.by_rows(mesh))
+        return jax.device_put(params, sharding.on_all(mesh)), *inputs
 
-    return _Program(chains.lower, arguments, lambda arguments, _: arguments)
-
-
-def _posterior(config: TrainConfig) -> _Program:
-    return _sampler(
-        config,
-        lambda params, z, images: model.posterior_energy(config.model, params, z, images),
-        config.sampler.posterior_steps,
-        config.sampler.posterior_step_size,
-    )
-
-
-def _prior(config: TrainConfig) -> _Program:
-    return _sampler(
-        config,
-        lambda params, z, images: model.prior_energy(config.model, params, z),
-        config.sampler.prior_steps,
-        config.sampler.prior_step_size,
-    )
+    return _Program(sampler(config, what).lower, arguments, lambda arguments, _: arguments)
 
 
 def _train(config: TrainConfig) -> _Program:
+    # Where chains lie in files, the step's own time is still that of chains at hand.
+    config = dataclasses.replace(config, chain_bank="device")
+    parts = (config.model, config.sampler, config.optimizer)
+    mesh = sharding.data_mesh(config.num_devices)
+
     def arguments() -> tuple[Any, ...]:
-        state = init_state(config, config.batch_size)
         batch = {
-            "image": jax.numpy.asarray(_images(config)),
-            "index": jax.numpy.arange(config.batch_size, dtype=jax.numpy.int32),
-            "flip": jax.numpy.zeros(config.batch_size, bool),
+            "image": _images(config),
+            "index": np.arange(config.batch_size, dtype=np.int32),
+            "flip": np.zeros(config.batch_size, bool),
         }
-        return state, batch, config.seed
+        if mesh.size == 1:
+            return init_state(config, config.batch_size), jax.device_put(batch), config.seed
+        batch["signal"] = np.zeros(mesh.size, np.int32)
+        state = sharding.init_state(config, mesh, config.batch_size)
+        return state, sharding.place_batch(mesh, batch), config.seed
 
     def lower(state: Any, batch: Any, seed: Any) -> Any:
-        return unchecked_train_step.lower(
-            config.model,
-            config.sampler,
-            config.optimizer,
-            state,
-            batch,
-            seed,
-            config.images_at_once,
+        if mesh.size == 1:
+            return unchecked_train_step.lower(*parts, state, batch, seed, config.images_at_once)
+        state, batch = sharding.placed_shapes(mesh, state, batch)
+        return sharded_step.unchecked_train_step.lower(
+            mesh, *parts, state, batch, seed, config.images_at_once
         )
 
     return _Program(lower, arguments, lambda arguments, result: (result[0], *arguments[1:]))
 
 
-_PROGRAMS = {"posterior": _posterior, "prior": _prior, "train": _train}
+def _program(config: TrainConfig, what: str) -> _Program:
+    return _train(config) if what == "train" else _sampler(config, what)

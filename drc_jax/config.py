@@ -241,7 +241,7 @@ class TrainConfig:
       num_devices: devices, over all processes, that share every batch; each has its share of the
         images and their chains. It says which images a batch may have, so a run keeps it.
       chain_bank: where the chains of all images lie, ``device`` or ``host`` (files that are read
-        ahead and written back, for image sets whose chains do not fit on the device).
+        ahead and written back, for image sets whose chains do not fit on the devices; one process).
       iterations: training iterations in all.
       seed: everything random in training derives from (seed, step).
       log_every: iterations between lines of ``metrics.jsonl``.
@@ -288,9 +288,4 @@ class TrainConfig:
             raise UserError(
                 f"images_at_once must be 0 or divide the {share} images that each device has of a "
                 f"batch, got {self.images_at_once}"
-            )
-        if self.chain_bank == "host" and self.num_devices > 1:
-            raise UserError(
-                f"chain_bank 'host' works on one device only, got num_devices {self.num_devices}; "
-                "several devices share the chains between them, so set chain_bank to 'device'"
             )

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, Protocol, Self
 import jax
 import numpy as np
 
-from drc_jax import chain_banks, checkpoint, processes, sharding
+from drc_jax import chain_banks, chain_files, checkpoint, processes, sharded_step, sharding
 from drc_jax.config import TrainConfig
+from drc_jax.errors import UserError
 from drc_jax.train_state import TrainState, check_size, init_state, unchecked_init_state
-from drc_jax.train_step import train_step, train_step_from_chains
+from drc_jax.train_step import Chains, train_step, train_step_from_chains
 from drc_jax.update import Metrics
 
 Batch = Mapping[str, np.ndarray]
@@ -87,30 +88,36 @@ def placement(config: TrainConfig, workdir: pathlib.Path, num_images: int, stop:
       stop: the signals that reach this process.
 
     Raises:
-      UserError: if the devices are not there, or a batch has more images than they share.
+      UserError: if the devices are not there, a batch has more images than they share, or several
+        processes would keep chains in files.
     """
-    if config.num_devices > 1 or jax.process_count() > 1:
-        return Devices(config, workdir, num_images, stop)
-    if config.chain_bank == "host":
-        return HostChains(config, workdir, num_images, stop)
-    return OneDevice(config, workdir, num_images, stop)
+    count = jax.process_count()
+    if config.chain_bank == "host" and count > 1:
+        raise UserError(
+            f"chain_bank 'host' works in one process only, and these are {count}; set "
+            "chain_bank to 'device', or start one process with all of a machine's devices"
+        )
+    several = config.num_devices > 1 or count > 1
+    base = (Devices if several else OneDevice)(config, workdir, num_images, stop)
+    return base if config.chain_bank == "device" else HostChains(base, config, workdir)
 
 
 class OneDevice:
     """Everything on the default device."""
 
     shards = Shards()
+    chain_sharding = None
 
     def __init__(
         self, config: TrainConfig, workdir: pathlib.Path, num_images: int, stop: Stop
     ) -> None:
         self._config = config
         self._workdir = workdir
-        self._num_images = num_images
+        self.num_images = num_images
         self.stop = stop
 
     def start(self) -> tuple[int, TrainState]:
-        initialise = functools.partial(init_state, self._config, self._num_images)
+        initialise = functools.partial(init_state, self._config, self.num_images)
         if checkpoint.saved_steps(self._workdir):
             like = jax.eval_shape(initialise)
             step, state = checkpoint.restore_state(self._workdir, like)
@@ -122,6 +129,11 @@ class OneDevice:
 
     def step(self, state: TrainState, fed: Any) -> tuple[TrainState, Metrics]:
         return train_step(self._config, state, fed)
+
+    def step_from_chains(
+        self, state: TrainState, batch: Batch, chains: Chains
+    ) -> tuple[TrainState, Chains, Metrics]:
+        return train_step_from_chains(self._config, state, dict(batch), chains)
 
     def to_host(self, state: TrainState) -> TrainState:
         return checkpoint.to_host(state)
@@ -140,57 +152,6 @@ class OneDevice:
         pass
 
 
-class HostChains(OneDevice):
-    """Chains in files, everything else on the default device; see `chain_banks`."""
-
-    def __init__(
-        self, config: TrainConfig, workdir: pathlib.Path, num_images: int, stop: Stop
-    ) -> None:
-        super().__init__(config, workdir, num_images, stop)
-        self._folder = workdir / chain_banks.FOLDER
-        self._saved: pathlib.Path | None = None
-        self._banks: chain_banks.HostBanks | None = None
-
-    def start(self) -> tuple[int, TrainState]:
-        step, state = super().start()
-        if step:
-            self._saved = checkpoint.saved_files(self._workdir, step)
-        return step, state
-
-    def feed(self, batches: Iterator[Batch]) -> Iterator[Any]:
-        """Makes the working files, then adds its chains to every batch."""
-        latent_dim = self._config.model.latent_dim
-        size = chain_banks.num_bytes(self._num_images, latent_dim)
-        print(f"writing {size / 1e9:.2g} GB of chains to {self._folder}", flush=True)
-        if self._saved is None:
-            chain_banks.create(self._folder, self._num_images, latent_dim, self._config.seed)
-        else:
-            chain_banks.restore(self._saved, self._folder)
-        self._banks = chain_banks.HostBanks(self._folder)
-        return self._banks.feed(batches)
-
-    def step(self, state: TrainState, fed: Any) -> tuple[TrainState, Metrics]:
-        assert self._banks is not None
-        batch, chains = fed
-        state, chains, metrics = train_step_from_chains(self._config, state, batch, chains)
-        self._banks.store(batch, chains)
-        return state, metrics
-
-    def file_copier(self) -> CopyFiles | None:
-        assert self._banks is not None
-        return self._banks.copy_to
-
-    def first_posterior(self, state: TrainState, count: int) -> jax.Array:
-        if self._banks is not None:
-            return self._banks.posterior(count)
-        assert self._saved is not None
-        return jax.device_put(chain_banks.read_posterior(self._saved, count))
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._banks is not None:
-            self._banks.close()
-
-
 class Devices:
     """Images and chains shared by several devices, of one process or more; see `sharding`.
 
@@ -204,21 +165,22 @@ class Devices:
         self._config = config
         self._workdir = workdir
         self._mesh = sharding.data_mesh(config.num_devices)
-        self._num_images = sharding.shardable_images(self._mesh, num_images)
-        check_size(config, self._num_images)
-        if processes.is_first() and self._num_images < num_images:
+        self.num_images = sharding.shardable_images(self._mesh, num_images)
+        check_size(config, self.num_images)
+        if processes.is_first() and self.num_images < num_images:
             print(
-                f"{config.num_devices} devices share {self._num_images} images equally; the last "
-                f"{num_images - self._num_images} are left out",
+                f"{config.num_devices} devices share {self.num_images} images equally; the last "
+                f"{num_images - self.num_images} are left out",
                 flush=True,
             )
         self.shards = Shards(self._mesh.size, sharding.own_shards(self._mesh))
+        self.chain_sharding = sharding.by_rows(self._mesh)
         self.stop: Stop = AgreedStop()
         self._own_stop = stop
         self._signal: jax.Array | None = None
 
     def start(self) -> tuple[int, TrainState]:
-        initialise = functools.partial(unchecked_init_state, self._config, self._num_images)
+        initialise = functools.partial(unchecked_init_state, self._config, self.num_images)
         like = jax.eval_shape(initialise)
 
         def newest() -> tuple[int, TrainState | None]:
@@ -229,7 +191,7 @@ class Devices:
         step, state = processes.first_only(newest) or (0, None)
         step = int(processes.from_first(np.int32(step), np.int32(0)))
         if step == 0:
-            return 0, sharding.init_state(self._config, self._mesh, self._num_images)
+            return 0, sharding.init_state(self._config, self._mesh, self.num_images)
         return step, sharding.place_state(self._mesh, processes.from_first(state, like))
 
     def feed(self, batches: Iterator[Batch]) -> Iterator[Any]:
@@ -237,12 +199,28 @@ class Devices:
 
     def step(self, state: TrainState, fed: Any) -> tuple[TrainState, Metrics]:
         number = self._own_stop.number or 0
-        state, metrics = sharding.train_step(self._config, self._mesh, state, fed, signal=number)
+        state, metrics = sharded_step.train_step(
+            self._config, self._mesh, state, fed, signal=number
+        )
+        self._agree(metrics)
+        return state, metrics
+
+    def step_from_chains(
+        self, state: TrainState, batch: Batch, chains: Chains
+    ) -> tuple[TrainState, Chains, Metrics]:
+        number = self._own_stop.number or 0
+        state, chains, metrics = sharded_step.train_step_from_chains(
+            self._config, self._mesh, state, dict(batch), chains, signal=number
+        )
+        self._agree(metrics)
+        return state, chains, metrics
+
+    def _agree(self, metrics: Metrics) -> None:
+        """Takes the signal that a step has spread from its metrics."""
         # Looked at when the next step has been started, so that the devices need not wait.
         if self._signal is not None:
             self.stop.number = int(self._signal) or None
         self._signal = metrics.pop("signal")
-        return state, metrics
 
     def to_host(self, state: TrainState) -> TrainState:
         return sharding.to_host(state)
@@ -258,6 +236,76 @@ class Devices:
 
     def __exit__(self, *exc_info: object) -> None:
         pass
+
+
+class HostChains:
+    """Chains in files, everything else where another placement has it; see `chain_banks`.
+
+    The files are of one process; the device of an image gets its chains and gives them back.
+    """
+
+    def __init__(
+        self, base: OneDevice | Devices, config: TrainConfig, workdir: pathlib.Path
+    ) -> None:
+        self._base = base
+        self._config = config
+        self._workdir = workdir
+        self._folder = workdir / chain_files.FOLDER
+        self._saved: pathlib.Path | None = None
+        self._banks: chain_banks.HostBanks | None = None
+
+    @property
+    def shards(self) -> Shards:
+        return self._base.shards
+
+    @property
+    def stop(self) -> Stop:
+        return self._base.stop
+
+    def start(self) -> tuple[int, TrainState]:
+        step, state = self._base.start()
+        if step:
+            self._saved = checkpoint.saved_files(self._workdir, step)
+        return step, state
+
+    def feed(self, batches: Iterator[Batch]) -> Iterator[Any]:
+        """Makes the working files, then adds its chains to every batch."""
+        num_images, latent_dim = self._base.num_images, self._config.model.latent_dim
+        size = chain_files.num_bytes(num_images, latent_dim)
+        print(f"writing {size / 1e9:.2g} GB of chains to {self._folder}", flush=True)
+        if self._saved is None:
+            chain_files.create(self._folder, num_images, latent_dim, self._config.seed)
+        else:
+            chain_files.restore(self._saved, self._folder)
+        self._banks = chain_banks.HostBanks(self._folder, self._base.chain_sharding)
+        return self._banks.feed(batches)
+
+    def step(self, state: TrainState, fed: Any) -> tuple[TrainState, Metrics]:
+        assert self._banks is not None
+        batch, chains = fed
+        state, chains, metrics = self._base.step_from_chains(state, batch, chains)
+        self._banks.store(batch, chains)
+        return state, metrics
+
+    def to_host(self, state: TrainState) -> TrainState:
+        return self._base.to_host(state)
+
+    def file_copier(self) -> CopyFiles | None:
+        assert self._banks is not None
+        return self._banks.copy_to
+
+    def first_posterior(self, state: TrainState, count: int) -> jax.Array:
+        if self._banks is not None:
+            return jax.device_put(self._banks.posterior(count))
+        assert self._saved is not None
+        return jax.device_put(chain_files.read_posterior(self._saved, count))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._banks is not None:
+            self._banks.close()
 
 
 class AgreedStop:

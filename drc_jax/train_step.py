@@ -1,7 +1,7 @@
 """The training step: jitted, donated, and refusing what JAX would silently clamp or drop.
 
 ``train_step`` finds the chains of a batch in the state, ``train_step_from_chains`` is handed them;
-``drc_jax.sharding`` has the one for several devices. All are made of ``drc_jax.update``.
+``drc_jax.sharded_step`` has the one for several devices. All are made of ``drc_jax.update``.
 """
 
 import functools
@@ -137,13 +137,8 @@ def train_step_from_chains(
     Raises:
       UserError: if shapes disagree or the state has banks of its own.
     """
-    if state.posterior_chains is not None or state.prior_chains is not None:
-        raise UserError("this state has chain banks of its own; use train_step")
     check_batch(config, batch, None)
-    wanted = (len(batch["index"]), config.model.latent_dim)
-    for z in chains:
-        if z.shape != wanted:
-            raise UserError(f"chains of this batch must have shape {wanted}, got {z.shape}")
+    check_chains(config, state, batch, chains)
     return unchecked_train_step_from_chains(
         config.model,
         config.sampler,
@@ -154,6 +149,22 @@ def train_step_from_chains(
         config.seed,
         config.images_at_once,
     )
+
+
+def check_chains(
+    config: TrainConfig, state: TrainState, batch: dict[str, Any], chains: Chains
+) -> None:
+    """Refuses chains that are not a batch's.
+
+    Raises:
+      UserError: if their shape is not [B, D], or the state has banks of its own.
+    """
+    if state.posterior_chains is not None or state.prior_chains is not None:
+        raise UserError("this state has chain banks of its own; use train_step")
+    wanted = (len(batch["index"]), config.model.latent_dim)
+    for z in chains:
+        if z.shape != wanted:
+            raise UserError(f"chains of this batch must have shape {wanted}, got {z.shape}")
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 7), donate_argnums=(3, 5))

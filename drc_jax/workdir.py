@@ -5,7 +5,7 @@ checkpoints/<step>/     drc_jax.checkpoint
 metrics.jsonl           one JSON object per logged step
 tensorboard/            the same numbers for TensorBoard
 images/step_<step>.png  picture grids
-chain_banks/            drc_jax.chain_banks, while a run whose chains are on the host is going on
+chain_banks/            drc_jax.chain_files, while a run whose chains are on the host is going on
 """
 
 import contextlib

@@ -49,6 +49,14 @@ _POSTERIOR_STEPS = flags.DEFINE_integer(
     "posterior_steps", 0, "Langevin steps of the posterior chains, alone and in the training "
     "iteration; 0 for the config's, but 4 at full size on a CPU.", lower_bound=0,
 )  # fmt: skip
+_NUM_DEVICES = flags.DEFINE_integer(
+    "num_devices", 1, "Devices for drc_jax; on a CPU that many are made of its cores.",
+    lower_bound=1,
+)  # fmt: skip
+_IMAGES_AT_ONCE = flags.DEFINE_integer(
+    "images_at_once", 0, "Images that each of drc_jax's devices takes at once; 0 for its share.",
+    lower_bound=0,
+)  # fmt: skip
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds of each program.", lower_bound=1)
 _COMPILE = flags.DEFINE_bool("compile", True, "Also time the peer through torch.compile.")
 _DEVICE = flags.DEFINE_enum("device", "auto", ["auto", "cpu", "gpu"], "Where both run.")
@@ -90,6 +98,8 @@ def _setup(platform: str) -> tuple[Setup, int]:
         model=dataclasses.replace(config.model, precision=_PRECISION.value),
         sampler=dataclasses.replace(config.sampler, posterior_steps=steps),
         batch_size=_BATCH_SIZE.value or (4 if crowded else config.batch_size),
+        num_devices=_NUM_DEVICES.value,
+        images_at_once=_IMAGES_AT_ONCE.value,
     )
     return Setup(config, pathlib.Path(), platform), full_steps
 

@@ -12,7 +12,9 @@ of the direct form per second, and memory. --layers takes the posterior step apa
 layer forward and backward in a loop, its share of the step, direct FLOPs, the bytes it must move,
 and its bound: the longer of its FLOPs (with up-sampling convolutions at a quarter) at this device's
 measured rate of matrix products and its bytes at the measured rate of copying. --memory compiles
-without running. --compare prints two reports with ratios and marks what else differs.
+without running. config.num_devices shares the work, with memory per device; on a CPU,
+XLA_FLAGS=--xla_force_host_platform_device_count=2 makes two devices of it. --compare prints two
+reports with ratios and marks what else differs.
 """
 
 import json
@@ -62,9 +64,15 @@ def main(argv: Sequence[str]) -> None:
 
 def _measure(config: TrainConfig) -> dict[str, Any]:
     """Times what the flags ask for, prints it and returns the report."""
+    if _LAYERS.value and config.num_devices > 1:
+        raise UserError(
+            f"--layers takes one device, got num_devices {config.num_devices}; set it to 1 and "
+            f"batch_size to the {config.batch_size // config.num_devices} images that a device has"
+        )
     parts = benchmark.PARTS if _WHAT.value == "all" else (_WHAT.value,)
     device = jax.devices()[0]
-    print(f"{device.device_kind} ({device.platform}), batch {config.batch_size}")
+    count = f"{config.num_devices} x " if config.num_devices > 1 else ""
+    print(f"{count}{device.device_kind} ({device.platform}), batch {config.batch_size}")
     if _MEMORY.value:
         found = {part: benchmark.program_memory(config, part) for part in parts}
         memory = {part: of_part for part, of_part in found.items() if of_part is not None}

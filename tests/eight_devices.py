@@ -11,11 +11,12 @@ import pytest
 from rounding import assert_equal_to_rounding
 
 import drc_jax
-from drc_jax import sharding
+from drc_jax import benchmark, chain_banks, chain_files, checkpoint, loop, sharded_step, sharding
 from drc_jax.data.batches import train_batches
 from drc_jax.data.packed import open_split
 from drc_jax.data.writing import Record, write_split
 
+CHAINS_TRAVEL = r"\b(all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast)"
 DEVICES, IMAGES, USED, BATCH, STEPS = 8, 35, 32, 16, 3
 
 
@@ -42,17 +43,25 @@ def config():
 
 
 @pytest.fixture(scope="module")
-def batches(tmp_path_factory):
+def split(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (IMAGES, 8, 8, 3), np.uint8)
     records = [Record(image, None, str(i)) for i, image in enumerate(images)]
     write_split(folder, "train", records, image_size=8, has_masks=False, source={})
-    split = open_split(folder, "train")
+    return open_split(folder, "train")
+
+
+def first_batches(split, seed):
     stream = train_batches(
-        split, batch_size=BATCH, seed=3, start_step=0, flip=True, num_shards=DEVICES
+        split, batch_size=BATCH, seed=seed, start_step=0, flip=True, num_shards=DEVICES
     )
     return list(itertools.islice(stream, STEPS))
+
+
+@pytest.fixture(scope="module")
+def batches(split):
+    return first_batches(split, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +104,7 @@ def test_steps_equal_one_devices(config, mesh, batches, one_device, images_at_on
     for before, expected, metrics, batch in zip(
         states[:-1], states[1:], all_metrics, batches, strict=True
     ):
-        found, found_metrics = sharding.train_step(
+        found, found_metrics = sharded_step.train_step(
             config, mesh, sharding.place_state(mesh, before), batch
         )
         found = sharding.to_host(found)
@@ -117,7 +126,7 @@ def test_steps_equal_one_devices(config, mesh, batches, one_device, images_at_on
 def test_a_run_of_its_own_stays_close(config, mesh, batches, one_device):
     state = sharding.init_state(config, mesh, IMAGES)
     for batch, expected in zip(batches, one_device[1], strict=True):
-        state, metrics = sharding.train_step(config, mesh, state, batch)
+        state, metrics = sharded_step.train_step(config, mesh, state, batch)
         for name in ("generator_loss", "ebm_loss", "posterior_displacement_foreground"):
             np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-2, atol=1e-4)
 
@@ -125,24 +134,23 @@ def test_a_run_of_its_own_stays_close(config, mesh, batches, one_device):
 def test_devices_keep_equal_parameters_and_only_add_up(config, mesh, batches):
     state = sharding.init_state(config, mesh, IMAGES)
     for batch in batches:
-        state, metrics = sharding.train_step(config, mesh, state, batch, signal=15)
+        state, metrics = sharded_step.train_step(config, mesh, state, batch, signal=15)
         assert metrics["signal"] == 15
     for leaf in jax.tree.leaves((state.params, state.generator_opt_state, state.ebm_opt_state)):
         copies = [np.asarray(shard.data) for shard in leaf.addressable_shards]
         assert len(copies) == DEVICES
         for copy in copies[1:]:
             np.testing.assert_array_equal(copy, copies[0])
-    assert sharding.unchecked_train_step._cache_size() <= 2  # whole batches, and in parts
+    assert sharded_step.unchecked_train_step._cache_size() <= 2  # whole batches, and in parts
 
     used = {**batches[0], "signal": np.zeros(DEVICES, np.int32)}
     placed = sharding.place_batch(mesh, used)
-    program = sharding.unchecked_train_step.lower(
+    program = sharded_step.unchecked_train_step.lower(
         mesh, config.model, config.sampler, config.optimizer, state, placed, 0, 0
     ).compile()
     text = program.as_text()
     assert re.search(r"\ball-reduce", text)
-    others = r"\b(all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast)"
-    assert not re.search(others, text)
+    assert not re.search(CHAINS_TRAVEL, text)
 
 
 def test_a_state_goes_to_the_host_and_back(config, mesh):
@@ -158,7 +166,7 @@ def test_what_cannot_be_shared_is_refused(config, mesh, batches):
     state = sharding.init_state(config, mesh, IMAGES)
     swapped = {**batches[0], "index": batches[0]["index"][::-1]}
     with pytest.raises(drc_jax.UserError, match=r"index'\] must lie in \[0, 4\), got "):
-        sharding.train_step(config, mesh, state, swapped)
+        sharded_step.train_step(config, mesh, state, swapped)
     with pytest.raises(drc_jax.UserError, match=r"num_devices 9 is more than there are: .* 8 of"):
         sharding.data_mesh(9)
     with pytest.raises(drc_jax.UserError, match=r"batch_size 16 .* 8 images"):
@@ -166,3 +174,68 @@ def test_what_cannot_be_shared_is_refused(config, mesh, batches):
     small = sharding.data_mesh(2)
     assert sharding.own_shards(small) == [0, 1]
     assert sharding.shardable_images(small, 35) == 34
+
+
+def test_chains_in_files_do_what_chains_on_devices_do(config, mesh, split, tmp_path):
+    """And a run that is resumed ends like one that was not."""
+    config = dataclasses.replace(
+        config, chain_bank="host", iterations=STEPS, checkpoint_every=2, image_every=0
+    )
+    whole, resumed, fresh = (tmp_path / name for name in ("whole", "resumed", "fresh"))
+    loop.train(config, whole, split)
+    loop.train(dataclasses.replace(config, iterations=2), resumed, split)
+    loop.train(config, resumed, split)
+    like = jax.eval_shape(lambda: drc_jax.init_state(config, USED))
+
+    def result(workdir):
+        step, state = checkpoint.restore_state(workdir, like)
+        saved = checkpoint.saved_files(workdir, step)
+        return step, state, [np.load(saved / f"{name}.npy") for name in chain_files.NAMES]
+
+    step, state, banks = result(whole)
+    assert step == STEPS and banks[0].shape == (USED, 2, 9)
+    chex.assert_trees_all_equal(result(resumed), (step, state, banks))
+
+    on_devices = dataclasses.replace(config, chain_bank="device")
+    chain_files.create(fresh, USED, 9, config.seed)
+    expected = drc_jax.init_state(dataclasses.replace(on_devices, num_devices=1), USED)
+    expected = dataclasses.replace(
+        jax.device_get(expected),
+        posterior_chains=np.load(fresh / "posterior.npy"),
+        prior_chains=np.load(fresh / "prior.npy"),
+    )
+    expected = sharding.place_state(mesh, expected)
+    for batch in first_batches(split, config.seed):
+        expected, _ = sharded_step.train_step(on_devices, mesh, expected, batch)
+    for found, bank in zip(banks, (expected.posterior_chains, expected.prior_chains), strict=True):
+        np.testing.assert_allclose(found, bank, atol=1e-3)
+        assert (found != np.load(fresh / "prior.npy")).any()
+
+
+@pytest.mark.parametrize("what", benchmark.PARTS)
+def test_what_the_benchmark_times_is_shared_out(config, what):
+    alone = dataclasses.replace(config, num_devices=1)
+    shared, whole = (benchmark.program_memory(c, what) for c in (config, alone))
+    assert shared.what_comes_in < whole.what_comes_in
+    assert shared.temporaries < whole.temporaries
+    timing = benchmark.benchmark(config, what, repeats=1)
+    assert timing.batch_size == BATCH and timing.program_bytes == shared.total
+
+
+def test_unwritten_chains_are_handed_over_within_their_device(mesh):
+    rows = sharding.by_rows(mesh)
+    rng = np.random.default_rng(0)
+    old, new = (
+        jax.device_put([rng.standard_normal((BATCH, 9), np.float32) for _ in range(2)], rows)
+        for _ in range(2)
+    )
+    share = BATCH // DEVICES
+    places = np.arange(BATCH).reshape(DEVICES, share)[:, ::-1].reshape(-1).astype(np.int32)
+    places[::3] = -1
+    found = chain_banks._replace(old, new, places, DEVICES)
+    for before, newer, after in zip(old, new, found, strict=True):
+        expected = np.where(places[:, None] < 0, before, np.asarray(newer)[places])
+        np.testing.assert_array_equal(after, expected)
+        assert after.sharding.is_equivalent_to(rows, 2)
+    text = chain_banks._replace.lower(old, new, places, DEVICES).compile().as_text()
+    assert not re.search(CHAINS_TRAVEL, text)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from drc_jax import chain_banks
+from drc_jax import chain_banks, chain_files
 from drc_jax.errors import UserError
 
 NUM_IMAGES, LATENTS, BATCH = 7, 3, 4
@@ -61,12 +61,12 @@ def run(banks, count, each=lambda step: None):
 
 @pytest.fixture
 def folder(tmp_path):
-    chain_banks.create(tmp_path / "banks", NUM_IMAGES, LATENTS, seed=5)
+    chain_files.create(tmp_path / "banks", NUM_IMAGES, LATENTS, seed=5)
     return tmp_path / "banks"
 
 
 def test_fresh_chains_follow_the_rule(tmp_path):
-    chain_banks.create(tmp_path / "new" / "banks", 5000, 2, seed=9)
+    chain_files.create(tmp_path / "new" / "banks", 5000, 2, seed=9)
     posterior, prior = load(tmp_path / "new" / "banks")
     for stream, bank in ((2, posterior), (3, prior)):
         assert bank.shape == (5000, 2, 2) and bank.dtype == np.float32
@@ -79,11 +79,11 @@ def test_fresh_chains_follow_the_rule(tmp_path):
 def test_creating_holds_a_few_blocks(tmp_path):
     tracemalloc.start()
     try:
-        chain_banks.create(tmp_path, 40_000, 16, seed=0)
+        chain_files.create(tmp_path, 40_000, 16, seed=0)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    block = chain_banks._BLOCK * 2 * 16 * 4
+    block = chain_files._BLOCK * 2 * 16 * 4
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) > 19 * block
     assert peak < 4 * block
 
@@ -163,8 +163,8 @@ def test_going_on_from_a_copy_repeats_the_rest(folder):
         run(banks, 9)
         banks.copy_to(saved).result()
     expected = expected_after(fresh, 9)
-    np.testing.assert_array_equal(chain_banks.read_posterior(saved, 2), expected[0][:2, 0])
-    chain_banks.copy_files(saved, folder)
+    np.testing.assert_array_equal(chain_files.read_posterior(saved, 2), expected[0][:2, 0])
+    chain_files.copy_files(saved, folder)
     with opened(folder) as banks:
         for found, bank in zip(load(folder), expected, strict=True):
             np.testing.assert_array_equal(found, bank)
@@ -179,14 +179,14 @@ def test_copies_without_the_help_of_the_kernel(folder, monkeypatch, error):
         monkeypatch.delattr(os, "copy_file_range", raising=False)
     else:
         monkeypatch.setattr(os, "copy_file_range", refuse, raising=False)
-    chain_banks.copy_files(folder, folder.parent / "copy")
+    chain_files.copy_files(folder, folder.parent / "copy")
     for found, bank in zip(load(folder.parent / "copy"), load(folder), strict=True):
         np.testing.assert_array_equal(found, bank)
 
 
 def test_large_files_are_copied_in_parts(folder, monkeypatch):
-    monkeypatch.setattr(chain_banks, "_COPY_BYTES", 50)
-    chain_banks.copy_files(folder, folder.parent / "copy")
+    monkeypatch.setattr(chain_files, "_COPY_BYTES", 50)
+    chain_files.copy_files(folder, folder.parent / "copy")
     for found, bank in zip(load(folder.parent / "copy"), load(folder), strict=True):
         np.testing.assert_array_equal(found, bank)
 
@@ -196,11 +196,11 @@ def test_a_disk_too_small_for_the_chains(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:
         with pytest.raises(UserError, match=r"cannot write the chains of all images to .*large"):
-            chain_banks.create(tmp_path / "banks", 1000, 50, seed=0)
-        chain_banks.create(tmp_path / "saved", 100, 5, seed=0)
+            chain_files.create(tmp_path / "banks", 1000, 50, seed=0)
+        chain_files.create(tmp_path / "saved", 100, 5, seed=0)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
         with pytest.raises(UserError, match=r"cannot write the chains of all images to .*large"):
-            chain_banks.restore(tmp_path / "saved", tmp_path / "banks")
+            chain_files.restore(tmp_path / "saved", tmp_path / "banks")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not (tmp_path / "banks").exists()

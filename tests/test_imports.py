@@ -19,18 +19,16 @@ LAYERS = [
     {"train_step"},
     {
         "sharding",
-        "benchmark",
-        "layers",
-        "benchmark_report",
+        "chain_files",
         "checkpoint",
         "workdir",
         "interrupt",
         "recorder",
         "training_data",
     },
-    {"chain_banks"},
-    {"placement"},
-    {"loop", "trained"},
+    {"chain_banks", "sharded_step", "layers"},
+    {"placement", "benchmark"},
+    {"loop", "trained", "benchmark_report"},
     {"extract", "analysis"},
 ]
 EDGE_ONLY = {"absl", "ml_collections"}

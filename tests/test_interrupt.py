@@ -1,31 +1,39 @@
-"""A first signal is noted, one that follows at once is the same, a later one ends the process."""
+"""A first signal is noted, the same one at once is ignored, any other ends the process."""
 
 import signal
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import os, signal, sys, time
 from drc_jax import interrupt
-interrupt._SAME_SECONDS = float(sys.argv[1])
+same_seconds, first, second = sys.argv[1:]
+interrupt._SAME_SECONDS = float(same_seconds)
 with interrupt.StopSignal() as stop:
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), int(first))
     while stop.number is None:
         time.sleep(0.01)
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), int(second))
     time.sleep(0.5)
-sys.exit(3 if stop.number == signal.SIGTERM else 4)
+sys.exit(3 if stop.number == int(first) else 4)
 """
+SIGINT, SIGTERM = signal.SIGINT, signal.SIGTERM
 
 
-def status(same_seconds: float) -> int:
-    command = [sys.executable, "-c", PROGRAM, str(same_seconds)]
-    return subprocess.run(command, capture_output=True, timeout=120).returncode
-
-
-def test_a_signal_sent_twice_at_once_is_one():
-    assert status(60.0) == 3
-
-
-def test_a_second_signal_ends_the_process():
-    assert status(0.0) == 128 + signal.SIGTERM
+@pytest.mark.parametrize(
+    "same_seconds, first, second, status",
+    [
+        (60, SIGTERM, SIGTERM, 3),
+        (0, SIGTERM, SIGTERM, 128 + SIGTERM),
+        (60, SIGINT, SIGTERM, 128 + SIGTERM),
+    ],
+    ids=["twice at once", "once more", "another"],
+)
+def test_two_signals(same_seconds, first, second, status):
+    command = [sys.executable, "-c", PROGRAM, *map(str, (same_seconds, int(first), int(second)))]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert child.returncode == status, child.stderr
+    message = f"{signal.Signals(first).name}: saving after this step; again to exit at once"
+    assert child.stderr.count(message) == 1

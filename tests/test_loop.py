@@ -1,13 +1,10 @@
 """The loop around the train step: order, resuming, stopping, and numbers that go wrong."""
 
 import functools
-import importlib.util
 import json
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import jax
@@ -286,24 +283,3 @@ def test_stop_signal_gives_handlers_back():
         send_self(signal.SIGTERM)
         assert stop.number == signal.SIGTERM
     assert [signal.getsignal(number) for number in interrupt.SIGNALS] == before
-
-
-def test_second_signal_exits_at_once():
-    path = importlib.util.find_spec("drc_jax.interrupt").origin
-    program = """if True:
-        import importlib.util, os, signal, sys, time
-        spec = importlib.util.spec_from_file_location("interrupt", sys.argv[1])
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        with module.StopSignal() as stop:
-            os.kill(os.getpid(), signal.SIGINT)
-            while stop.number is None:
-                time.sleep(0.01)
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(60)
-    """
-    child = subprocess.run(
-        [sys.executable, "-c", program, path], check=False, capture_output=True, text=True
-    )
-    assert child.returncode == 128 + signal.SIGTERM
-    assert "SIGINT: saving after this step; again to exit at once" in child.stderr

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from test_loop import make_config, split  # noqa: F401
 
-from drc_jax import chain_banks, checkpoint, loop, placement
+from drc_jax import chain_files, checkpoint, loop, placement
 from drc_jax.config import SamplerConfig
 from drc_jax.data.batches import train_batches
 from drc_jax.data.packed import open_split
+from drc_jax.errors import UserError
+from drc_jax.placement import AgreedStop
 from drc_jax.train_state import TrainState, init_state
 from drc_jax.train_step import train_step_from_chains
 from drc_jax.trained import open_run
@@ -48,7 +50,7 @@ def test_a_run(tmp_path, split, capsys):  # noqa: F811
     assert step == 6 and state.posterior_chains is None
 
     # The same steps on banks in memory.
-    chain_banks.create(tmp_path / "fresh", 12, CONFIG.model.latent_dim, CONFIG.seed)
+    chain_files.create(tmp_path / "fresh", 12, CONFIG.model.latent_dim, CONFIG.seed)
     banks = load(tmp_path / "fresh")
     expected = init_state(CONFIG, 12)
     batches = train_batches(split, batch_size=4, seed=CONFIG.seed, start_step=0, flip=True)
@@ -62,7 +64,7 @@ def test_a_run(tmp_path, split, capsys):  # noqa: F811
     chex.assert_trees_all_equal(found, banks)
 
     # And what it leaves.
-    assert not (workdir / chain_banks.FOLDER).exists()
+    assert not (workdir / chain_files.FOLDER).exists()
     assert open_run(workdir).step == 6
     pictures = workdir / "images"
     assert sorted(p.name for p in pictures.iterdir()) == ["step_0000003.png", "step_0000006.png"]
@@ -72,7 +74,7 @@ def test_a_run(tmp_path, split, capsys):  # noqa: F811
     loop.train(CONFIG, workdir, split)
     assert "nothing to do" in capsys.readouterr().out
     assert (pictures / "step_0000006.png").read_bytes() == drawn
-    assert not (workdir / chain_banks.FOLDER).exists()
+    assert not (workdir / chain_files.FOLDER).exists()
 
 
 @jax.jit
@@ -104,7 +106,7 @@ def train_fake(monkeypatch, workdir, data):
 
 def train_and_die(folder: pathlib.Path) -> None:
     """Ends the process in the middle of writing the chains of the fifth step."""
-    write = chain_banks._Bank.write
+    write = chain_files.Bank.write
     calls = []
 
     def write_half(bank, rows, chains):
@@ -115,7 +117,7 @@ def train_and_die(folder: pathlib.Path) -> None:
         write(bank, rows, chains)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(chain_banks._Bank, "write", write_half)
+        monkeypatch.setattr(chain_files.Bank, "write", write_half)
         train_fake(monkeypatch, folder / "killed", open_split(folder / "data", "train"))
 
 
@@ -131,12 +133,19 @@ def test_killed_runs_resume_bit_for_bit(tmp_path, split, monkeypatch):  # noqa: 
     child = subprocess.run([sys.executable, "-c", program], check=False)
     assert child.returncode == -signal.SIGKILL
     # What the working files hold is of no step.
-    assert (tmp_path / "killed" / chain_banks.FOLDER / "prior.npy").exists()
+    assert (tmp_path / "killed" / chain_files.FOLDER / "prior.npy").exists()
     assert checkpoint.saved_steps(tmp_path / "killed") in ([2], [2, 4])
     train_fake(monkeypatch, tmp_path / "killed", split)
     resumed, whole = (saved(tmp_path / name, fake_init) for name in ("killed", "whole"))
     assert resumed[0] == 6
     chex.assert_trees_all_equal(resumed, whole)
     fresh = tmp_path / "fresh"
-    chain_banks.create(fresh, 12, CONFIG.model.latent_dim, CONFIG.seed)
+    chain_files.create(fresh, 12, CONFIG.model.latent_dim, CONFIG.seed)
     assert (load(fresh)[1] != whole[3]).any()
+
+
+def test_chains_in_files_are_refused_to_several_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match=r"'host' works in one process only, and these are 2"):
+        placement.placement(CONFIG, tmp_path, 12, AgreedStop())
+    assert list(tmp_path.iterdir()) == []

@@ -218,7 +218,6 @@ def test_states_and_steps_that_do_not_go_together_are_refused(config, initial):
         ({"num_devices": 4, "images_at_once": 24}, "divide the 12 images"),
         ({"images_at_once": -1}, "images_at_once must be at least 0"),
         ({"chain_bank": "disk"}, "chain_bank must be one of device, host; got 'disk'"),
-        ({"chain_bank": "host", "num_devices": 2}, "'host' works on one device only"),
     ],
 )
 def test_parts_devices_and_banks_that_cannot_be_are_refused(fields, message):

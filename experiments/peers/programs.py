@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 import drc_jax
+from drc_jax import benchmark, sharded_step, sharding
 from drc_jax.config import TrainConfig
 
 # The smallest need of memory first: some devices tell the highest so far, and never less.
@@ -130,43 +131,28 @@ class JaxProgram(Program):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
+        config = setup.config
         jax.config.update("jax_platforms", "cpu" if setup.platform == "cpu" else "cuda")
-        model = setup.config.model
-        self._params: Any = drc_jax.interop.params_from_torch(model, setup.arrays())
-        z, images = setup.inputs()
-        self._images = jax.numpy.asarray(images)
-        self._chains = {part: jax.numpy.asarray(z) for part in ("prior", "posterior")}
+        if setup.platform == "cpu" and config.num_devices > 1:
+            jax.config.update("jax_num_cpu_devices", config.num_devices)
+        self._mesh = sharding.data_mesh(config.num_devices)
+        params = drc_jax.interop.params_from_torch(config.model, setup.arrays())
+        self._params: Any = jax.device_put(params, sharding.on_all(self._mesh))
+        z, self._images = jax.device_put(setup.inputs(), sharding.by_rows(self._mesh))
+        self._chains = {"prior": z, "posterior": z}
         self._runs = 0
         self._state: Any = None
-
-        def posterior(params: Any, z: jax.Array, images: jax.Array) -> jax.Array:
-            return drc_jax.posterior_energy(model, params, z, images)
-
-        def prior(params: Any, z: jax.Array, images: jax.Array) -> jax.Array:
-            return drc_jax.prior_energy(model, params, z)
-
-        def sampler(energy: Callable[..., jax.Array], steps: int, delta: float) -> Any:
-            def sample(key: jax.Array, params: Any, z: jax.Array, images: jax.Array) -> jax.Array:
-                return drc_jax.langevin.sample(
-                    key, lambda z: energy(params, z, images), z, num_steps=steps, step_size=delta
-                )
-
-            return jax.jit(sample)
-
-        steps = setup.config.sampler
-        self._energy = posterior
-        self._samplers = {
-            "prior": sampler(prior, steps.prior_steps, steps.prior_step_size),
-            "posterior": sampler(posterior, steps.posterior_steps, steps.posterior_step_size),
-        }
+        self._samplers = {part: benchmark.sampler(config, part) for part in self._chains}
 
     def describe(self) -> str:
-        device = jax.devices()[0]
-        return f"jax {jax.__version__} on {device.device_kind} ({device.platform})"
+        config, device = self.setup.config, jax.devices()[0]
+        count = f"{config.num_devices} x " if config.num_devices > 1 else ""
+        parts = f", {config.images_at_once} images at once" if config.images_at_once else ""
+        return f"jax {jax.__version__} on {count}{device.device_kind} ({device.platform}){parts}"
 
     def gradient(self, images: int) -> tuple[np.ndarray, np.ndarray]:
         def total(params: Any, z: jax.Array, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-            energies = self._energy(params, z, images)
+            energies = drc_jax.posterior_energy(self.setup.config.model, params, z, images)
             return energies.sum(), energies
 
         slope = jax.jit(jax.grad(total, argnums=1, has_aux=True))
@@ -178,24 +164,31 @@ class JaxProgram(Program):
         if part == "train":
             self._train()
             return
-        key = jax.random.key(self._runs)
-        z = self._samplers[part](key, self._params, self._chains[part], self._images)
+        keys = jax.random.split(jax.random.key(self._runs), self.setup.config.batch_size)
+        z = self._samplers[part](self._params, keys, self._chains[part], self._images)
         self._chains[part] = z.block_until_ready()
 
     def _train(self) -> None:
         config = self.setup.config
         size = config.batch_size
-        if self._state is None:
-            state = drc_jax.init_state(config, size)
-            self._state = dataclasses.replace(state, params=self._params)
-            self._params = None  # the step is given the state to keep
         batch = {
             "image": self._images,
             "index": np.arange(size, dtype=np.int32),
             "flip": np.zeros(size, bool),
         }
-        self._state, _ = drc_jax.train_step(config, self._state, batch)
+        if self._mesh.size == 1:
+            self._state = self._state or self._begun(drc_jax.init_state(config, size))
+            self._state, _ = drc_jax.train_step(config, self._state, batch)
+        else:
+            self._state = self._state or self._begun(sharding.init_state(config, self._mesh, size))
+            self._state, _ = sharded_step.train_step(config, self._mesh, self._state, batch)
         jax.block_until_ready(self._state)
+
+    def _begun(self, state: Any) -> Any:
+        """A fresh state with the weights, which the step is given to keep."""
+        places = jax.tree.map(lambda x: x.sharding, state.params)
+        params, self._params = jax.device_put(self._params, places), None
+        return dataclasses.replace(state, params=params)
 
     def device_memory(self) -> int | None:
         statistics = jax.devices()[0].memory_stats() or {}
