@@ -2,11 +2,17 @@
 
 import os
 import pathlib
+import tempfile
 
 # Two cores compile for most of the suite's time; the code itself runs for moments.
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
+
+# What one program or worker has compiled, the others take; pytest's workers inherit the name.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="drc_jax_tests_", ignore_cleanup_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 
 import jax
 import pytest

@@ -212,14 +212,14 @@ def test_chains_in_files_do_what_chains_on_devices_do(config, mesh, split, tmp_p
         assert (found != np.load(fresh / "prior.npy")).any()
 
 
-@pytest.mark.parametrize("what", benchmark.PARTS)
-def test_what_the_benchmark_times_is_shared_out(config, what):
-    alone = dataclasses.replace(config, num_devices=1)
-    shared, whole = (benchmark.program_memory(c, what) for c in (config, alone))
-    assert shared.what_comes_in < whole.what_comes_in
-    assert shared.temporaries < whole.temporaries
-    timing = benchmark.benchmark(config, what, repeats=1)
-    assert timing.batch_size == BATCH and timing.program_bytes == shared.total
+def test_what_the_benchmark_times_is_shared_out(config):
+    memory = benchmark.program_memory(config, "prior")
+    assert memory.what_goes_out == 4 * 9 * BATCH // DEVICES
+    timing = benchmark.benchmark(config, "prior", repeats=1)
+    assert timing.batch_size == BATCH and timing.program_bytes == memory.total
+    program = benchmark._program(config, "train")
+    lowered = program.lower(*jax.eval_shape(program.arguments))
+    assert f"num_partitions = {DEVICES}" in lowered.as_text()
 
 
 def test_unwritten_chains_are_handed_over_within_their_device(mesh):

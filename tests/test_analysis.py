@@ -6,12 +6,11 @@ import io
 import json
 import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from starting import start
 
 from drc_jax.analysis import page, plots, statistics
 from drc_jax.data import packed, packing
@@ -210,16 +209,7 @@ def test_page_stands_alone(tmp_path, num_sets):
 
 def test_program(tmp_path):
     make(tmp_path / "data")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "experiments.analyse"),
-            *(f"--data={tmp_path / 'data'}", f"--output={tmp_path / 'out'}"),
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    done = start("analyse", f"--data={tmp_path / 'data'}", f"--output={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
     assert "33.3 / 48.9" in done.stdout
     assert (tmp_path / "out" / "analysis.html").is_file()

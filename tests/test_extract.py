@@ -1,7 +1,6 @@
 """Extraction: files of every size and kind, restarts, names, failures, and the program."""
 
 import dataclasses
-import os
 import pathlib
 import subprocess
 import sys
@@ -313,7 +312,6 @@ def test_the_program(tmp_path, params):
             capture_output=True,
             text=True,
             cwd=pathlib.Path(__file__).resolve().parents[1],
-            env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")},
         )
 
     done = start(f"--input={photos}", "--restarts=2", "--batch_size=4", "--crop=letterbox")

@@ -2,19 +2,15 @@
 
 import csv
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from starting import ROOT, start
 
 from drc_jax.data.packed import open_split
 from drc_jax.data.prepare import prepare
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 ROTATED = 6  # the EXIF value for: turn by 90 degrees clockwise to see it upright
 
 # As small as a model can be, so that compiling is all the time it takes.
@@ -35,27 +31,15 @@ TINY = (
 )
 
 
-def start(program, *arguments, folder):
-    env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
-    return subprocess.run(
-        [sys.executable, "-m", f"experiments.{program}", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=env,
-    )
-
-
-def started(program, *arguments, folder):
-    done = start(program, *arguments, folder=folder)
+def started(program, *arguments):
+    done = start(program, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def refusal(program, *arguments, folder):
+def refusal(program, *arguments):
     """The one line with which a program ends that cannot do what it is asked for."""
-    done = start(program, *arguments, folder=folder)
+    done = start(program, *arguments)
     assert done.returncode == 2, done.stdout
     lines = done.stderr.splitlines()
     assert lines[-1].startswith("error: ") and "Traceback" not in done.stderr
@@ -105,14 +89,13 @@ def folder(tmp_path_factory):
     started(
         *("train", *TINY, f"--workdir={root / 'run'}"),
         f"--config.data.path={root / 'packed'}",
-        folder=root,
     )
     return root
 
 
 def evaluated(folder, files, *arguments):
     """The report of an evaluation and its lines per image."""
-    started("evaluate", f"--workdir={folder / 'run'}", *arguments, folder=folder)
+    started("evaluate", f"--workdir={folder / 'run'}", *arguments)
     with open(files / "test.csv", newline="", encoding="utf-8") as file:
         return json.loads((files / "test.json").read_text()), list(csv.DictReader(file))
 
@@ -145,13 +128,10 @@ def test_an_archive_is_scored_with_a_run_on_other_data(folder):
 
 
 def test_data_without_masks_are_refused(folder):
-    line = refusal(
-        "evaluate", f"--workdir={folder / 'run'}", f"--data={folder / 'bare'}", folder=folder
-    )
+    line = refusal("evaluate", f"--workdir={folder / 'run'}", f"--data={folder / 'bare'}")
     assert "bare/test has no masks" in line
     line = refusal(
         *("analyse", f"--data={folder / 'bare'}", "--split=test", f"--output={folder / 'page'}"),
-        folder=folder,
     )
     assert "bare/test has no masks" in line
 
@@ -161,7 +141,6 @@ def test_photographs_are_cut_out_at_their_own_size(folder):
     started(
         *("extract", f"--workdir={folder / 'run'}", f"--input={folder / 'photos'}"),
         f"--output={output}",
-        folder=folder,
     )
     for kind in ("masks", "cutouts", "backgrounds"):
         for i in range(12):
@@ -171,7 +150,6 @@ def test_photographs_are_cut_out_at_their_own_size(folder):
     said = started(
         *("prepare", "--dataset=folder", "--size=8", f"--source={folder / 'photos'}"),
         *(f"--masks={output / 'masks'}", f"--output={folder / 'again'}"),
-        folder=folder,
     )
     assert "12 pictures kept, 0 damaged" in said
 
@@ -180,7 +158,6 @@ def test_data_sets_are_analysed_side_by_side(folder):
     said = started(
         *("analyse", f"--data={folder / 'packed'},{folder / 'all'}", "--split=test"),
         f"--output={folder / 'page'}",
-        folder=folder,
     )
     assert "packed" in said and "all" in said
     numbers = json.loads((folder / "page" / "analysis.json").read_text())

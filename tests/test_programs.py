@@ -2,30 +2,17 @@
 
 import csv
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from starting import ROOT, start
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-CONFIG = f"--config={ROOT / 'configs' / 'tiny.py'}"
-
-
-def start(program, *arguments, folder):
-    # Two cores compile for most of the time; eight steps need not be fast.
-    env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
-    return subprocess.run(
-        [sys.executable, "-m", f"experiments.{program}", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=env,
-    )
+CONFIG = (
+    f"--config={ROOT / 'configs' / 'tiny.py'}",
+    "--config.model.generator_channels=(4, 4)",
+    "--config.model.classifier_channels=(4,)",
+)
 
 
 def width(path):
@@ -39,10 +26,9 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     done = start(
         "train",
-        CONFIG,
+        *CONFIG,
         f"--workdir={folder / 'run'}",
         f"--config.data.path={folder / 'data'}",
-        folder=folder,
     )
     assert done.returncode == 0, done.stderr
     return folder
@@ -58,7 +44,7 @@ def test_training_leaves_what_the_readme_says(run):
 
 
 def test_evaluate_writes_consistent_scores(run):
-    done = start("evaluate", f"--workdir={run / 'run'}", "--batch_size=3", folder=run)
+    done = start("evaluate", f"--workdir={run / 'run'}", "--batch_size=3")
     assert done.returncode == 0, done.stderr
     assert "fixed" in done.stdout and "all foreground" in done.stdout
     report = json.loads((run / "run/eval/test.json").read_text())
@@ -71,26 +57,24 @@ def test_evaluate_writes_consistent_scores(run):
     for name in ("grid", "best", "worst"):
         assert width(run / f"run/eval/test_{name}.png") > 500
 
-    missing = start("evaluate", f"--workdir={run / 'run'}", "--split=val", folder=run)
+    missing = start("evaluate", f"--workdir={run / 'run'}", "--split=val")
     assert missing.returncode == 2
     assert missing.stderr.startswith("error: ") and "Traceback" not in missing.stderr
 
 
 def test_sample_draws_from_the_prior(run):
     output = run / "new" / "samples.png"
-    done = start(
-        "sample", f"--workdir={run / 'run'}", f"--output={output}", "--number=3", folder=run
-    )
+    done = start("sample", f"--workdir={run / 'run'}", f"--output={output}", "--number=3")
     assert done.returncode == 0, done.stderr
     assert width(output) > 300
-    nowhere = start("sample", f"--workdir={run}", f"--output={output}", folder=run)
+    nowhere = start("sample", f"--workdir={run}", f"--output={output}")
     assert nowhere.returncode == 2
     assert nowhere.stderr.startswith("error: ") and "Traceback" not in nowhere.stderr
 
 
 def test_benchmark_reports_every_part_and_compares(run):
     output = run / "speed.json"
-    done = start("benchmark", CONFIG, "--repeats=2", "--layers", f"--json={output}", folder=run)
+    done = start("benchmark", *CONFIG, "--repeats=2", "--layers", f"--json={output}")
     assert done.returncode == 0, done.stderr
     assert "sum of the layers" in done.stdout
     report = json.loads(output.read_text())
@@ -100,16 +84,16 @@ def test_benchmark_reports_every_part_and_compares(run):
         assert timing["gflops_per_second"] > 0
     assert all(layer["seconds"] > 0 for layer in report["breakdown"]["layers"])
 
-    same = start("benchmark", f"--compare={output},{output}", folder=run)
+    same = start("benchmark", f"--compare={output},{output}")
     assert same.returncode == 0, same.stderr
     assert "same device" in same.stdout and "whole" not in same.stdout
     for wrong in (["--compare=one.json"], []):
-        refused = start("benchmark", *wrong, folder=run)
+        refused = start("benchmark", *wrong)
         assert refused.returncode == 2
         assert refused.stderr.startswith("error: ") and "Traceback" not in refused.stderr
 
 
 def test_benchmark_tells_memory_without_running(run):
-    done = start("benchmark", CONFIG, "--memory", "--what=prior", folder=run)
+    done = start("benchmark", *CONFIG, "--memory", "--what=prior")
     assert done.returncode == 0, done.stderr
     assert "temporaries" in done.stdout and "prior" in done.stdout

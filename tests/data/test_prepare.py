@@ -1,11 +1,10 @@
 """Preparation by name: archives, resuming, what is refused, and the program."""
 
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from starting import start
 
 from drc_jax.data import scenes
 from drc_jax.data.images import resize_image, resize_mask
@@ -200,23 +199,16 @@ def test_unfitting_requests_are_told(tmp_path, archive):
         prepare("npz", tmp_path / "a", source=archive, test_fraction=0.0, overwrite=True)
 
 
-def run_program(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.prepare", *arguments],
-        cwd=pathlib.Path(__file__).resolve().parents[2],
-        capture_output=True,
-        text=True,
-    )
-
-
 def test_the_program(tmp_path):
     output = f"--output={tmp_path}"
-    done = run_program("--dataset=scenes", output, "--size=8", "--num_train=3", "--num_test=2")
+    done = start("prepare", "--dataset=scenes", output, "--size=8", "--num_train=3", "--num_test=2")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         f"{tmp_path}/test: 2 images, 8x8, with masks",
         f"{tmp_path}/train: 3 images, 8x8, with masks",
     ]
-    refused = run_program("--dataset=scenes", output, "--size=16", "--num_train=3", "--num_test=2")
+    refused = start(
+        "prepare", "--dataset=scenes", output, "--size=16", "--num_train=3", "--num_test=2"
+    )
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: ") and len(refused.stderr.splitlines()) == 1

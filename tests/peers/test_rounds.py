@@ -1,13 +1,11 @@
 """Programs side by side: the same work for all, rounds in turn, refusals, tables."""
 
 import dataclasses
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from starting import start
 
 from drc_jax.config import ModelConfig, SamplerConfig, TrainConfig
 from drc_jax.errors import UserError
@@ -170,18 +168,8 @@ def test_both_programs_do_the_same_work_in_processes_of_their_own(setup):
 
 
 def test_the_programs_help_and_refusals():
-    def start(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "experiments.against_torch", *arguments],
-            check=False,
-            capture_output=True,
-            text=True,
-            cwd=pathlib.Path(__file__).resolve().parents[2],
-            env=dict(os.environ),
-        )
-
-    assert "posterior_steps" in start("--help").stdout
-    refused = start("--json=/no/such/folder/a.json")
+    assert "posterior_steps" in start("against_torch", "--help").stdout
+    refused = start("against_torch", "--json=/no/such/folder/a.json")
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: --json=") and "Traceback" not in refused.stderr
 
