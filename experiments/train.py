@@ -17,6 +17,7 @@ on one machine or many, the same command is started once for each, with all devi
         --config.num_devices=8 --coordinator=10.0.0.1:1234 --num_processes=2 --process_id=0
 
 Every process reads the images of its own devices; process 0, at the address given, alone writes.
+When one of them dies the others end too, and the same commands resume from the last checkpoint.
 """
 
 import pathlib
@@ -53,7 +54,8 @@ def main(argv: Sequence[str]) -> int:
     config = config_flag.train_config(_CONFIG.value)
     processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     split = open_training_split(config)
-    stopped_by = loop.train(config, pathlib.Path(_WORKDIR.value), split)
+    with processes.ending_with_the_others():
+        stopped_by = loop.train(config, pathlib.Path(_WORKDIR.value), split)
     return 0 if stopped_by is None else 128 + stopped_by
 
 

@@ -37,7 +37,7 @@ def test_on_eight_devices(tmp_path):
     assert "skipped" not in done.stdout
 
 
-# Gets SIGTERM in the third step, where the last argument says so.
+# Gets a signal in the third step, where the last argument names one.
 TRAIN = """if True:
     import os, signal, sys, time
     from drc_jax import placement
@@ -47,21 +47,20 @@ TRAIN = """if True:
     def hooked(self, state, fed):
         done.append(0)
         if len(done) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             time.sleep(0.5)
         return step(self, state, fed)
-    if sys.argv.pop() == "stopped":
+    if number := int(sys.argv.pop()):
         placement.Devices.step = hooked
     cli.run(train.main)
 """
 
 
-def start(arguments, cache, *, devices, stopped=False):
+def start(arguments, cache, *, devices, signalled=0):
     flags = f"--xla_force_host_platform_device_count={devices} {FEW_OPTIMIZATIONS}"
     env = {**os.environ, "XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(cache)}
-    last = "stopped" if stopped else "whole"
     return subprocess.Popen(
-        [sys.executable, "-c", TRAIN, *arguments, last],
+        [sys.executable, "-c", TRAIN, *arguments, str(int(signalled))],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -83,7 +82,7 @@ def finish(children):
     ]
 
 
-def start_two(arguments, workdirs, cache, *, stopped=None):
+def start_two(arguments, workdirs, cache, *, second_gets=0):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -98,14 +97,14 @@ def start_two(arguments, workdirs, cache, *, stopped=None):
             ],
             cache,
             devices=1,
-            stopped=stopped == i,
+            signalled=second_gets if i == 1 else 0,
         )
         for i, workdir in enumerate(workdirs)
     ]
 
 
 def test_two_processes_equal_one_and_resume(tmp_path):
-    """Stopped by a signal to the second process alone, then resumed to the end."""
+    """Stopped by a signal to the second alone, resumed, killed there, resumed to the end."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (17, 8, 8, 3), np.uint8)
     records = [Record(image, None, str(i)) for i, image in enumerate(images)]
@@ -127,11 +126,18 @@ def test_two_processes_equal_one_and_resume(tmp_path):
     assert status == 0, err
     assert "2 devices share 16 images equally; the last 1 are left out" in out
 
-    stopped = finish(start_two(arguments, (two, unused), caches[1], stopped=1))
+    stopped = finish(start_two(arguments, (two, unused), caches[1], second_gets=signal.SIGTERM))
     assert [status for status, _, _ in stopped] == [128 + signal.SIGTERM] * 2, stopped
     assert "SIGTERM: saved at step" in stopped[0][1] and stopped[1][1] == "", stopped
     (step, *_) = reversed(checkpoint.saved_steps(two))
     assert step in (3, 4)
+
+    killed = finish(start_two(arguments, (two, unused), caches[1], second_gets=signal.SIGKILL))
+    assert [status for status, _, _ in killed] == [2, -signal.SIGKILL], killed
+    assert "error: " in killed[0][2] and "Traceback" not in killed[0][2], killed
+    assert killed[0][2].endswith("started for all, resume from the newest checkpoint.\n")
+    assert step <= checkpoint.saved_steps(two)[-1] < 8
+    step = checkpoint.saved_steps(two)[-1]
 
     resumed = finish(start_two(arguments, (two, unused), caches[1]))
     assert [status for status, _, _ in resumed] == [0, 0], resumed
