@@ -211,14 +211,9 @@ def sampler(config: TrainConfig, what: str) -> Any:
         z = jax.lax.map(lambda part: some(params, *part), parts)
         return z.reshape(-1, z.shape[-1])
 
-    chains = jax.shard_map(
-        share,
-        mesh=mesh,
-        in_specs=(on_all.spec, rows.spec, rows.spec, rows.spec),
-        out_specs=rows.spec,
-        check_vma=False,
-    )
-    return jax.jit(chains, in_shardings=(on_all, rows, rows, rows))
+    places = (on_all, rows, rows, rows)
+    chains = sharding.on_each(mesh, share, tuple(place.spec for place in places), rows.spec)
+    return jax.jit(chains, in_shardings=places)
 
 
 def _sampler(config: TrainConfig, what: str) -> _Program:

@@ -1,8 +1,7 @@
 """The training step on several devices, made of ``drc_jax.update`` like that of one."""
 
 import functools
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +15,6 @@ from drc_jax.sharding import AXIS
 from drc_jax.train_state import TrainState
 from drc_jax.train_step import Chains, check_batch, check_chains
 from drc_jax.update import Metrics, step_keys, update
-
-T = TypeVar("T")
 
 
 def train_step(
@@ -119,6 +116,7 @@ def unchecked_train_step(
     images_at_once: int,
 ) -> tuple[TrainState, Metrics]:
     """``train_step`` behind its checks; the batch is shared out already, with ``signal`` [n]."""
+    update_share = functools.partial(_update_share, config, sampler, optimizer, images_at_once)
 
     def on_each_device(
         state: TrainState, batch: dict[str, jax.Array], seed: int | jax.Array
@@ -127,13 +125,12 @@ def unchecked_train_step(
         rows = batch["index"] - jax.lax.axis_index(AXIS) * len(state.posterior_chains)
         sides = batch["flip"].astype(jnp.int32)
         chains = (state.posterior_chains[rows, sides], state.prior_chains[rows, sides])
-        new_state, chains, metrics = _update_share(
-            config, sampler, optimizer, state, chains, batch, seed, images_at_once
-        )
+        new_state, chains, metrics = update_share(state, chains, batch, seed)
         return train_state.with_chains(new_state, rows, sides, *chains), metrics
 
     specs = sharding.state_specs(state)
-    return _on_all(mesh, on_each_device, (specs, P(AXIS), P()), (specs, P()))(state, batch, seed)
+    step = sharding.on_each(mesh, on_each_device, (specs, P(AXIS), P()), (specs, P()))
+    return step(state, batch, seed)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 8), donate_argnums=(4, 5))
@@ -149,25 +146,24 @@ def unchecked_train_step_from_chains(
     images_at_once: int,
 ) -> tuple[TrainState, Chains, Metrics]:
     """``train_step_from_chains`` behind its checks, likewise."""
-
-    def on_each_device(
-        state: TrainState, chains: Chains, batch: dict[str, jax.Array], seed: int | jax.Array
-    ) -> tuple[TrainState, Chains, Metrics]:
-        return _update_share(config, sampler, optimizer, state, chains, batch, seed, images_at_once)
-
-    specs = (P(), P(AXIS), P(AXIS), P())
-    return _on_all(mesh, on_each_device, specs, (P(), P(AXIS), P()))(state, chains, batch, seed)
+    step = sharding.on_each(
+        mesh,
+        functools.partial(_update_share, config, sampler, optimizer, images_at_once),
+        (P(), P(AXIS), P(AXIS), P()),
+        (P(), P(AXIS), P()),
+    )
+    return step(state, chains, batch, seed)
 
 
 def _update_share(
     config: ModelConfig,
     sampler: SamplerConfig,
     optimizer: OptimizerConfig,
+    images_at_once: int,
     state: TrainState,
     chains: Chains,
     batch: dict[str, jax.Array],
     seed: int | jax.Array,
-    images_at_once: int,
 ) -> tuple[TrainState, Chains, Metrics]:
     """What each device does with its share of a batch and of its chains."""
     share = len(batch["image"])
@@ -185,10 +181,3 @@ def _update_share(
     )
     metrics["signal"] = jax.lax.pmax(batch["signal"][0], AXIS)
     return state, (z_posterior, z_prior), metrics
-
-
-def _on_all(mesh: Mesh, function: Callable[..., T], inputs: Any, outputs: Any) -> Callable[..., T]:
-    """``function`` on every device's shares, laid out as the specs say."""
-    # With its check, shard_map would itself add up the gradients of what all devices share, which
-    # the update does once for everything.
-    return jax.shard_map(function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)

@@ -5,6 +5,7 @@ them for every batch. So chains never travel, and neither do images: a process r
 own devices. Only gradients and metrics are added up between devices, once per iteration.
 """
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -50,6 +51,13 @@ def data_mesh(num_devices: int) -> Mesh:
             )
         devices += own[:each]
     return Mesh(np.array(devices), (AXIS,))
+
+
+def on_each(mesh: Mesh, function: Callable[..., T], inputs: Any, outputs: Any) -> Callable[..., T]:
+    """``function`` on every device's shares, for arrays that lie as the specs say."""
+    # With its check, shard_map would itself add up the gradients of what all devices share, which
+    # an update does once for everything.
+    return jax.shard_map(function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
 
 
 def own_shards(mesh: Mesh) -> list[int]:

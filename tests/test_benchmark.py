@@ -6,23 +6,14 @@ import json
 import jax
 import jax.numpy as jnp
 import pytest
+from small import TWO_BLOCKS
 
 from drc_jax import benchmark, benchmark_report, flops, layers
-from drc_jax.config import ModelConfig, SamplerConfig, TrainConfig
+from drc_jax.config import SamplerConfig, TrainConfig
 from drc_jax.errors import UserError
 
 TINY = TrainConfig(
-    model=ModelConfig(
-        zf_dim=3,
-        zb_dim=2,
-        zs_dim=4,
-        generator_channels=(4, 6, 5),
-        classifier_channels=(4, 6),
-        ebm_width=8,
-        ebm_reassign_width=7,
-        num_fg_categories=3,
-        num_bg_categories=2,
-    ),
+    model=TWO_BLOCKS,
     sampler=SamplerConfig(prior_steps=2, posterior_steps=3),
     batch_size=2,
 )

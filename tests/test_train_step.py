@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from rounding import assert_equal_to_rounding
+from small import ONE_BLOCK
 
 import drc_jax
 from drc_jax import langevin, losses
@@ -18,19 +19,8 @@ NUM_IMAGES = 6
 
 @pytest.fixture(scope="module")
 def config():
-    model = drc_jax.ModelConfig(
-        zf_dim=3,
-        zb_dim=2,
-        zs_dim=4,
-        generator_channels=(4, 4),
-        classifier_channels=(4,),
-        ebm_width=5,
-        ebm_reassign_width=5,
-        num_fg_categories=3,
-        num_bg_categories=2,
-    )
     return drc_jax.TrainConfig(
-        model=model,
+        model=ONE_BLOCK,
         sampler=drc_jax.SamplerConfig(posterior_steps=3, prior_steps=2),
         batch_size=3,
         seed=11,

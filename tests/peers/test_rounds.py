@@ -5,24 +5,15 @@ import pathlib
 
 import numpy as np
 import pytest
+from small import TWO_BLOCKS
 from starting import start
 
-from drc_jax.config import ModelConfig, SamplerConfig, TrainConfig
+from drc_jax.config import SamplerConfig, TrainConfig
 from drc_jax.errors import UserError
 from experiments.peers import programs, rounds
 
 TINY = TrainConfig(
-    model=ModelConfig(
-        zf_dim=3,
-        zb_dim=2,
-        zs_dim=4,
-        generator_channels=(4, 6, 5),
-        classifier_channels=(4, 6),
-        ebm_width=8,
-        ebm_reassign_width=8,
-        num_fg_categories=3,
-        num_bg_categories=2,
-    ),
+    model=TWO_BLOCKS,
     sampler=SamplerConfig(prior_steps=2, posterior_steps=3),
     batch_size=3,
 )

@@ -1,10 +1,12 @@
 """The PyTorch peer against the parity fixture: what the authors' program and the supplement do."""
 
+import dataclasses
 import json
 import pathlib
 
 import numpy as np
 import pytest
+from small import TWO_BLOCKS
 
 from drc_jax.config import ModelConfig, OptimizerConfig, SamplerConfig
 from drc_jax.errors import UserError
@@ -175,20 +177,7 @@ def test_arrays_round_trip_and_refusal(parity):
         peer.load_arrays(saved)
 
 
-TINY = ModelConfig(
-    zf_dim=3,
-    zb_dim=2,
-    zs_dim=4,
-    generator_channels=(4, 6, 5),
-    classifier_channels=(4, 6),
-    ebm_width=8,
-    ebm_reassign_width=8,
-    num_fg_categories=3,
-    num_bg_categories=2,
-)
-
-
-def batch(config: ModelConfig = TINY, size: int = 2):
+def batch(config: ModelConfig = TWO_BLOCKS, size: int = 2):
     source = torch.Generator().manual_seed(1)
     x = torch.rand(size, 3, config.image_size, config.image_size, generator=source) * 2 - 1
     chains = [torch.randn(size, config.latent_dim, generator=source) for _ in range(2)]
@@ -196,7 +185,7 @@ def batch(config: ModelConfig = TINY, size: int = 2):
 
 
 def test_initial_weights_are_orthogonal():
-    model = torch_model.TorchDRC(TINY)
+    model = torch_model.TorchDRC(TWO_BLOCKS)
     flat = model.fg_net.decode_base.blocks[0].block[1].weight.detach().flatten(1)
     np.testing.assert_allclose(flat @ flat.T, np.eye(6), atol=1e-5)
     assert not model.fg_net.fc[0].bias.any()
@@ -204,7 +193,7 @@ def test_initial_weights_are_orthogonal():
 
 
 def test_pixel_responsibility_and_gaussian_by_hand():
-    config = ModelConfig(**{**vars(TINY), "responsibility": "pixel", "likelihood": "gaussian"})
+    config = dataclasses.replace(TWO_BLOCKS, responsibility="pixel", likelihood="gaussian")
     model = torch_model.TorchDRC(config)
     x, z, _ = batch()
     drawn = model.render(z)
@@ -229,7 +218,7 @@ def test_langevin_variance_of_a_gaussian():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_train_step_repeats_and_moves_every_parameter(variant):
     config = getattr(ModelConfig, variant)(
-        **{k: v for k, v in vars(TINY).items() if "dim" in k or "channels" in k}
+        **{k: v for k, v in vars(TWO_BLOCKS).items() if "dim" in k or "channels" in k}
     )
     sampler = SamplerConfig(prior_steps=2, posterior_steps=2)
     rates = OptimizerConfig(generator_learning_rate=1e-2, ebm_learning_rate=1e-2, clip_norm=1.0)
@@ -253,7 +242,7 @@ def test_train_step_repeats_and_moves_every_parameter(variant):
 def test_train_step_first_adam_step_by_hand():
     """After one step from zero moments Adam moves by the rate, against the gradient's sign."""
     sampler = SamplerConfig(prior_steps=1, posterior_steps=1)
-    peer = torch_drc.TorchPeer(TINY, sampler)
+    peer = torch_drc.TorchPeer(TWO_BLOCKS, sampler)
     start = peer.model.ebm_net.sp_model[0].weight.detach().clone()
     peer.train_step(*batch(), torch.Generator().manual_seed(3))
     moved = peer.model.ebm_net.sp_model[0].weight.detach() - start
@@ -278,4 +267,4 @@ def test_bfloat16_stays_near_float32(parity):
 
 def test_unknown_compile_mode():
     with pytest.raises(UserError, match="'fast'"):
-        torch_drc.TorchPeer(TINY, compile_mode="fast")
+        torch_drc.TorchPeer(TWO_BLOCKS, compile_mode="fast")
