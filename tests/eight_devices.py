@@ -86,10 +86,8 @@ def test_initial_state_is_one_devices_shared_out(config, mesh):
         assert leaf.is_fully_replicated and len(leaf.addressable_shards) == DEVICES
 
 
-@pytest.mark.parametrize("images_at_once", [0, 1])
-def test_steps_equal_one_devices(config, mesh, batches, one_device, images_at_once):
+def test_steps_equal_one_devices(config, mesh, batches, one_device):
     """From the same states: a run of its own drifts, where rounding crosses a kink of a network."""
-    config = dataclasses.replace(config, images_at_once=images_at_once)
     states, all_metrics = one_device
     for before, expected, metrics, batch in zip(
         states[:-1], states[1:], all_metrics, batches, strict=True
@@ -131,7 +129,7 @@ def test_devices_keep_equal_parameters_and_only_add_up(config, mesh, batches):
         assert len(copies) == DEVICES
         for copy in copies[1:]:
             np.testing.assert_array_equal(copy, copies[0])
-    assert sharded_step.unchecked_train_step._cache_size() <= 2  # whole batches, and in parts
+    assert sharded_step.unchecked_train_step._cache_size() == 1
 
     used = {**batches[0], "signal": np.zeros(DEVICES, np.int32)}
     placed = sharding.place_batch(mesh, used)
@@ -167,9 +165,14 @@ def test_what_cannot_be_shared_is_refused(config, mesh, batches):
 
 
 def test_chains_in_files_do_what_chains_on_devices_do(config, mesh, split, tmp_path):
-    """And a run that is resumed ends like one that was not."""
+    """In parts, where those take their images at once; and resumed like a run that was not."""
     config = dataclasses.replace(
-        config, chain_bank="host", iterations=STEPS, checkpoint_every=2, image_every=0
+        config,
+        chain_bank="host",
+        images_at_once=1,
+        iterations=STEPS,
+        checkpoint_every=2,
+        image_every=0,
     )
     whole, resumed, fresh = (tmp_path / name for name in ("whole", "resumed", "fresh"))
     loop.train(config, whole, split)
@@ -186,7 +189,7 @@ def test_chains_in_files_do_what_chains_on_devices_do(config, mesh, split, tmp_p
     assert step == STEPS and banks[0].shape == (USED, 2, 9)
     chex.assert_trees_all_equal(result(resumed), (step, state, banks))
 
-    on_devices = dataclasses.replace(config, chain_bank="device")
+    on_devices = dataclasses.replace(config, chain_bank="device", images_at_once=0)
     chain_files.create(fresh, USED, 9, config.seed)
     expected = drc_jax.init_state(dataclasses.replace(on_devices, num_devices=1), USED)
     expected = dataclasses.replace(

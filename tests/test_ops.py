@@ -1,5 +1,7 @@
 """Array operations against their definitions, values and gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,14 +10,17 @@ import pytest
 from drc_jax import convolutions, ops
 
 RNG = np.random.default_rng(5)
+grid_sample = jax.jit(ops.grid_sample)
 
 
 def normal(*shape):
     return jnp.asarray(RNG.standard_normal(shape), jnp.float32)
 
 
-def pulled_back(function, x, kernel, slope):
-    return jax.vjp(function, x, kernel)[1](slope)
+@functools.partial(jax.jit, static_argnums=0)
+def value_and_slopes(function, above, *inputs):
+    value, pull = jax.vjp(function, *inputs)
+    return value, *pull(above)
 
 
 @pytest.mark.parametrize("height, width", [(4, 4), (1, 1), (2, 7), (8, 16)])
@@ -29,12 +34,11 @@ def pulled_back(function, x, kernel, slope):
 )
 def test_product_forms_equal_direct_forms(height, width, channels, fast, direct):
     x, kernel = normal(2, height, width, channels[0]), normal(3, 3, *channels)
-    expected = direct(x, kernel)
-    np.testing.assert_allclose(fast(x, kernel), expected, atol=5e-5)
-    slope = normal(*expected.shape)
-    for ours, theirs in zip(
-        pulled_back(fast, x, kernel, slope), pulled_back(direct, x, kernel, slope), strict=True
-    ):
+    above = normal(*jax.eval_shape(direct, x, kernel).shape)
+    value, *slopes = value_and_slopes(fast, above, x, kernel)
+    expected, *expected_slopes = value_and_slopes(direct, above, x, kernel)
+    np.testing.assert_allclose(value, expected, atol=5e-5)
+    for ours, theirs in zip(slopes, expected_slopes, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
@@ -68,7 +72,7 @@ def test_grid_sample_against_its_definition():
     image = RNG.standard_normal((2, 5, 7, 3))
     grid = RNG.uniform(-1.4, 1.4, (2, 4, 6, 2))
     grid[0, 0, :4] = [[9.0, -9.0], [-1.0, 1.0], [1.0, 1.0], [0.0, 0.0]]
-    ours = ops.grid_sample(jnp.asarray(image, jnp.float32), jnp.asarray(grid, jnp.float32))
+    ours = grid_sample(jnp.asarray(image, jnp.float32), jnp.asarray(grid, jnp.float32))
     np.testing.assert_allclose(ours, sampled_by_hand(image, grid), atol=1e-5)
 
 
@@ -77,7 +81,7 @@ def test_grid_sample_of_the_identity_grid_is_the_image():
     x = (2 * jnp.arange(6.0) + 1) / 6 - 1
     y = (2 * jnp.arange(4.0) + 1) / 4 - 1
     grid = jnp.stack(jnp.meshgrid(x, y), axis=-1)[None]
-    np.testing.assert_allclose(ops.grid_sample(image, grid), image, atol=1e-5)
+    np.testing.assert_allclose(grid_sample(image, grid), image, atol=1e-5)
 
 
 def test_grid_sample_gradients_to_image_and_grid():
@@ -88,7 +92,7 @@ def test_grid_sample_gradients_to_image_and_grid():
     def loss(image, grid):
         return jnp.sum(slope * ops.grid_sample(image, grid))
 
-    image_grad, grid_grad = jax.grad(loss, argnums=(0, 1))(image, grid)
+    image_grad, grid_grad = jax.jit(jax.grad(loss, argnums=(0, 1)))(image, grid)
 
     def by_hand(image, grid):
         return np.sum(np.asarray(slope) * sampled_by_hand(image, grid))
@@ -105,7 +109,7 @@ def test_grid_sample_gradients_to_image_and_grid():
 
 def test_grid_sample_survives_coordinates_that_are_not_numbers():
     grid = jnp.full((1, 2, 2, 2), jnp.nan)
-    assert np.isnan(ops.grid_sample(normal(1, 3, 3, 1), grid)).all()
+    assert np.isnan(grid_sample(normal(1, 3, 3, 1), grid)).all()
 
 
 def test_total_variation_and_instance_norm():
@@ -132,11 +136,11 @@ def test_instance_norm_and_its_written_out_slopes_against_autodiff(slope):
         return ops.instance_norm(x, scale, shift, slope=slope)
 
     inputs = 3.0 + 2.0 * normal(2, 6, 5, 4), normal(4), normal(4)
-    expected, pull = jax.vjp(plain, *inputs)
-    result, our_pull = jax.vjp(ours, *inputs)
-    np.testing.assert_allclose(result, expected, atol=1e-5)
-    above = normal(*expected.shape)
-    for mine, theirs in zip(our_pull(above), pull(above), strict=True):
+    above = normal(*inputs[0].shape)
+    value, *slopes = value_and_slopes(ours, above, *inputs)
+    expected, *expected_slopes = value_and_slopes(plain, above, *inputs)
+    np.testing.assert_allclose(value, expected, atol=1e-5)
+    for mine, theirs in zip(slopes, expected_slopes, strict=True):
         assert mine.shape == theirs.shape
         np.testing.assert_allclose(mine, theirs, atol=2e-5)
 
