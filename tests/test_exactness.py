@@ -37,14 +37,18 @@ def inputs(variant: str, seed: int = 0):
     """Config, random parameters in which nothing is 0 or 1, two batches of latents, images."""
     config = getattr(drc_jax.ModelConfig, variant)(**SIZES)
     rng = np.random.default_rng(seed)
-    fresh = jax.jit(drc_jax.init_params, static_argnums=0)(config, jax.random.key(seed))
+    shapes = jax.eval_shape(lambda: drc_jax.init_params(config, jax.random.key(0)))
 
-    def shaken(leaf: jax.Array) -> np.ndarray:
-        return np.asarray(leaf + rng.normal(size=leaf.shape, scale=0.1), np.float32)
+    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        value = rng.normal(size=leaf.shape, scale=0.1) + (path[-1].key == "scale")
+        if path[-1].key.endswith("kernel"):
+            value += rng.normal(size=leaf.shape, scale=np.prod(leaf.shape[:-1]) ** -0.5)
+        return value.astype(np.float32)
 
+    params = jax.tree_util.tree_map_with_path(draw, shapes)
     latents = [rng.normal(size=(BATCH, config.latent_dim)).astype(np.float32) for _ in range(2)]
     images = rng.uniform(-1, 1, (BATCH, config.image_size, config.image_size, 3))
-    return config, jax.tree.map(shaken, fresh), *latents, images.astype(np.float32)
+    return config, params, *latents, images.astype(np.float32)
 
 
 def relative_error(actual, expected) -> float:
