@@ -13,6 +13,7 @@ from drc_jax import flops, langevin, model, sharded_step, sharding
 from drc_jax.config import TrainConfig
 from drc_jax.train_state import init_state
 from drc_jax.train_step import unchecked_train_step
+from drc_jax.update import in_parts
 
 PARTS = ("posterior", "prior", "train")
 
@@ -207,8 +208,7 @@ def sampler(config: TrainConfig, what: str) -> Any:
         count = len(inputs[0]) // (config.images_at_once or len(inputs[0]))
         if count == 1:
             return some(params, *inputs)
-        parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), inputs)
-        z = jax.lax.map(lambda part: some(params, *part), parts)
+        z = jax.lax.map(lambda part: some(params, *part), in_parts(inputs, count))
         return z.reshape(-1, z.shape[-1])
 
     places = (on_all, rows, rows, rows)

@@ -25,9 +25,9 @@ import numpy as np
 
 from drc_jax import chain_files
 from drc_jax.errors import UserError
+from drc_jax.train_step import Chains
 
 Batch = Mapping[str, np.ndarray]
-Chains = tuple[jax.Array, jax.Array]
 
 _AHEAD = 2  # batches whose chains are read before they are asked for
 # Steps whose chains may wait, on the device, to be written: a checkpoint's copy holds them up.

@@ -154,6 +154,11 @@ def _part_of_batch(
     return (generator_grad, ebm_grad), metrics, (z_posterior, z_prior)
 
 
+def in_parts(inputs: tuple[jax.Array, ...], num_parts: int) -> tuple[jax.Array, ...]:
+    """Arrays [B, ...] as [num_parts, B / num_parts, ...], for a loop over parts of a batch."""
+    return jax.tree.map(lambda x: x.reshape(num_parts, -1, *x.shape[1:]), inputs)
+
+
 def _mean_over_parts(
     part: Callable[..., _PartResult],
     params: tuple[Params, Params],
@@ -166,7 +171,7 @@ def _mean_over_parts(
         gradients, metrics, chains = part(*inputs)
         return jax.tree.map(jnp.add, total, gradients), (metrics, chains)
 
-    parts = jax.tree.map(lambda x: x.reshape(num_parts, -1, *x.shape[1:]), inputs)
+    parts = in_parts(inputs, num_parts)
     zeros = jax.tree.map(jnp.zeros_like, params)
     total, (metrics, chains) = jax.lax.scan(body, zeros, parts)
     return (
