@@ -48,7 +48,7 @@ def conv3x3_product(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax
     """
     batch, height, width, channels = x.shape
     # As far as products with so few channels are no slower for the zeros (docs/performance.md).
-    strip = math.gcd(width, max(1, 64 // channels), 4)
+    strip = math.gcd(width, max(1, 32 // channels), 2)
     matrix = _strip_matrix(kernel, strip)
     painted = _rounded(jnp.matmul, x.reshape(-1, strip * channels), matrix, dtype)
     painted = painted.reshape(batch, height, width // strip, 3, strip + 2, kernel.shape[-1])

@@ -294,7 +294,10 @@ def posterior_energy(
       [B].
     """
     rendered = render(config, params, z)
+    # Taken apart once for both terms, so that their slopes meet plane by plane.
+    parts = regions.split(rendered.images)
+    rendered = rendered._replace(images=regions.join(parts))
     j = expected_log_likelihood(config, rendered, image, sigma=config.sigma)
-    variation = ops.total_variation(ops.planes(rendered.images, 1)[-1])
+    variation = ops.total_variation(jnp.stack(parts[-1], axis=-1))
     misfit = config.tv_weight * variation - jnp.sum(j, axis=(1, 2, 3))
     return prior_energy(config, params, z) + config.langevin_weight * misfit

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.xla_metadata import set_xla_metadata
 
 from drc_jax import convolutions
 from drc_jax.convolutions import DType, total
@@ -18,6 +19,28 @@ def planes(x: jax.Array, axis: int = -1) -> list[jax.Array]:
     """
     axis %= x.ndim
     return [jnp.squeeze(p, axis) for p in jax.lax.split(x, [1] * x.shape[axis], axis)]
+
+
+@jax.jit
+def _behind_a_call(x: jax.Array) -> jax.Array:
+    return jax.lax.optimization_barrier(x)
+
+
+@jax.custom_vjp
+def stored(x: jax.Array) -> jax.Array:
+    """``x`` itself, which XLA then computes once on a CPU, and its slope once in a backward pass.
+
+    For sums that several things read. XLA's CPU backend repeats cheap arithmetic in every reader,
+    behind an optimization barrier too, and so took the image terms' inputs apart nine times over.
+    It keeps a call that may not be inlined. Elsewhere this does nothing.
+    """
+    if jax.default_backend() != "cpu":
+        return x
+    with set_xla_metadata(inlineable="false"):
+        return _behind_a_call(x)
+
+
+stored.defvjp(lambda x: (stored(x), None), lambda _, slope: (stored(slope),))
 
 
 def _product_wins(kernel: jax.Array) -> bool:
@@ -101,7 +124,7 @@ def grid_sample(image: jax.Array, grid: jax.Array) -> jax.Array:
         return [weight.astype(image.dtype) * value for value in planes(values)]
 
     corners = [contribution(dy, dx) for dy in (0, 1) for dx in (0, 1)]
-    return jnp.stack([total(channel) for channel in zip(*corners, strict=True)], axis=-1)
+    return jnp.stack([stored(total(channel)) for channel in zip(*corners, strict=True)], axis=-1)
 
 
 def total_variation(image: jax.Array) -> jax.Array:
@@ -159,7 +182,7 @@ def _instance_norm_forward(
     variance = jnp.mean(jnp.square(x - mean), axis=(1, 2), keepdims=True)
     residuals = x, mean, jnp.sqrt(variance + 1e-5), scale, shift
     y = _activation_input(*residuals)
-    return jnp.where(y >= 0.0, y, slope * y), residuals
+    return stored(jnp.where(y >= 0.0, y, slope * y)), residuals
 
 
 def _instance_norm_backward(

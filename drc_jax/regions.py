@@ -11,18 +11,18 @@ import jax
 import jax.numpy as jnp
 
 from drc_jax.convolutions import total
-from drc_jax.ops import planes
+from drc_jax.ops import planes, stored
 
 # Everything here works on planes [B, H, W], one for each region and channel: see ``ops.planes``.
 
 
-def _split(x: jax.Array) -> list[list[jax.Array]]:
-    """[B, K, H, W, C] -> K lists of C planes."""
+def split(x: jax.Array) -> list[list[jax.Array]]:
+    """[B, K, H, W, C] -> K lists of C planes [B, H, W]."""
     return [planes(region) for region in planes(x, 1)]
 
 
-def _join(parts: list[list[jax.Array]]) -> jax.Array:
-    """What ``_split`` undoes."""
+def join(parts: list[list[jax.Array]]) -> jax.Array:
+    """What ``split`` undoes."""
     return jnp.stack([jnp.stack(region, axis=-1) for region in parts], axis=1)
 
 
@@ -67,11 +67,11 @@ def log_likelihood(
     """
     distance = jnp.abs if likelihood == "laplace" else jnp.square
     factor = -1.0 / (2.0 * sigma**2)
-    observed = planes(target)
-    return _join(
+    observed = [stored(plane) for plane in planes(target)]
+    return join(
         [
             [factor * distance(x - painted) for x, painted in zip(observed, region, strict=True)]
-            for region in _split(images)
+            for region in split(images)
         ]
     )
 
@@ -103,9 +103,9 @@ def responsibilities(log_pi: jax.Array, log_p: jax.Array, *, epsilon: float = 0.
         return [density / whole for density in densities]
 
     weights = planes(log_pi, 1)
-    joint = [[w + p for p in region] for w, region in zip(weights, _split(log_p), strict=True)]
+    joint = [[w + p for p in region] for w, region in zip(weights, split(log_p), strict=True)]
     shares = [share(list(channel)) for channel in zip(*joint, strict=True)]
-    return jax.lax.stop_gradient(_join([list(region) for region in zip(*shares, strict=True)]))
+    return jax.lax.stop_gradient(join([list(region) for region in zip(*shares, strict=True)]))
 
 
 def expected_log_likelihood(
@@ -126,7 +126,7 @@ def expected_log_likelihood(
     terms = [
         [g * (weight + p) for g, p in zip(gammas, densities, strict=True)]
         for weight, gammas, densities in zip(
-            planes(log_pi, 1), _split(gamma), _split(log_p), strict=True
+            planes(log_pi, 1), split(gamma), split(log_p), strict=True
         )
     ]
     return _sum_regions(terms)
@@ -144,6 +144,6 @@ def mix(pi: jax.Array, images: jax.Array) -> jax.Array:
     """
     painted = [
         [weight * channel for channel in region]
-        for weight, region in zip(planes(pi, 1), _split(images), strict=True)
+        for weight, region in zip(planes(pi, 1), split(images), strict=True)
     ]
     return _sum_regions(painted)

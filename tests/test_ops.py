@@ -1,6 +1,7 @@
 """Array operations against their definitions, values and gradients."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -151,3 +152,31 @@ def test_planes_take_apart_what_stack_puts_together():
         parts = ops.planes(x, axis)
         assert len(parts) == x.shape[axis]
         np.testing.assert_array_equal(jnp.stack(parts, axis), x)
+
+
+def test_stored_is_the_identity_with_its_slope():
+    x = normal(3, 5)
+
+    def paid(y):
+        return jnp.sum(jnp.sin(y))
+
+    for function in (ops.stored, jax.jit(ops.stored), jax.vmap(ops.stored)):
+        np.testing.assert_array_equal(function(x), x)
+    slope = jax.grad(lambda x: paid(ops.stored(2.0 * x)))(x)
+    np.testing.assert_allclose(slope, jax.grad(lambda x: paid(2.0 * x))(x), rtol=1e-6)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere it does nothing")
+def test_stored_keeps_xla_from_repeating_a_sum():
+    def readers(x, y, keep):
+        total = x + y
+        total = ops.stored(total) if keep else total
+        return [jnp.exp(total * factor) for factor in (2.0, 3.0, 4.0)]
+
+    compiled = jax.jit(readers, static_argnums=2)
+    x = jnp.ones((64, 64))
+    additions = [
+        len(re.findall(r" add\(", compiled.lower(x, x, keep).compile().as_text()))
+        for keep in (False, True)
+    ]
+    assert additions == [3, 1]
