@@ -99,7 +99,7 @@ class Generator(nn.Module):
         bias = self.param("head_bias", nn.initializers.zeros, (4,))
         kernel = jnp.concatenate([image_kernel, mask_kernel], axis=-1)
         x = ops.conv3x3(x, kernel, self.dtype)
-        *colours, logit = map(ops.stored, ops.planes(x + bias[None, None, None]))
+        *colours, logit = ops.stored_planes(x + bias[None, None, None])
         return _squashed(colours), logit, base
 
 
@@ -124,7 +124,7 @@ class Reassignment(nn.Module):
         x = jnp.concatenate([background_base, own], axis=-1)
         for i, features in enumerate(self.channels[1:]):
             x = UpBlock(features, self.dtype, name=f"block_{i}")(x)
-        return _squashed(list(map(ops.stored, ops.planes(Head(2, self.dtype, name="head")(x)))))
+        return _squashed(ops.stored_planes(Head(2, self.dtype, name="head")(x)))
 
 
 class LatentEBM(nn.Module):

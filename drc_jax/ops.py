@@ -43,6 +43,11 @@ def stored(x: jax.Array) -> jax.Array:
 stored.defvjp(lambda x: (stored(x), None), lambda _, slope: (stored(slope),))
 
 
+def stored_planes(x: jax.Array) -> list[jax.Array]:
+    """``planes`` along the last axis, each of them ``stored``."""
+    return [stored(plane) for plane in planes(x)]
+
+
 def _product_wins(kernel: jax.Array) -> bool:
     """Whether the product form is the faster one here, forward and backward.
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from drc_jax.convolutions import total
-from drc_jax.ops import planes, stored
+from drc_jax.ops import planes, stored_planes
 
 # Everything here works on planes [B, H, W], one for each region and channel: see ``ops.planes``.
 
@@ -67,7 +67,7 @@ def log_likelihood(
     """
     distance = jnp.abs if likelihood == "laplace" else jnp.square
     factor = -1.0 / (2.0 * sigma**2)
-    observed = [stored(plane) for plane in planes(target)]
+    observed = stored_planes(target)
     return join(
         [
             [factor * distance(x - painted) for x, painted in zip(observed, region, strict=True)]
