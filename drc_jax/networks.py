@@ -55,7 +55,8 @@ class Head(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", _orthogonal, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return ops.conv3x3(x, kernel, self.dtype) + bias[None, None, None]
+        x = ops.conv3x3(x, kernel, self.dtype)
+        return x.astype(bias.dtype) + bias[None, None, None]
 
 
 class Base(nn.Module):
@@ -98,7 +99,7 @@ class Generator(nn.Module):
         mask_kernel = self.param("mask_kernel", _orthogonal, (3, 3, x.shape[-1], 1))
         bias = self.param("head_bias", nn.initializers.zeros, (4,))
         kernel = jnp.concatenate([image_kernel, mask_kernel], axis=-1)
-        x = ops.conv3x3(x, kernel, self.dtype)
+        x = ops.conv3x3(x, kernel, self.dtype).astype(bias.dtype)
         *colours, logit = ops.stored_planes(x + bias[None, None, None])
         return _squashed(colours), logit, base
 

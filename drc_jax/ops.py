@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from drc_jax import convolutions
-from drc_jax.convolutions import DType, total
+from drc_jax.convolutions import DType
+from drc_jax.interpolation import sums_dtype, total
 
 
 def planes(x: jax.Array, axis: int = -1) -> list[jax.Array]:
@@ -48,15 +49,6 @@ def stored_planes(x: jax.Array) -> list[jax.Array]:
     return [stored(plane) for plane in planes(x)]
 
 
-def _product_wins(kernel: jax.Array) -> bool:
-    """Whether the product form is the faster one here, forward and backward.
-
-    On CPUs it was for all shapes measured, by a factor of 1.4 to 17, but for those of 4 input
-    channels (docs/performance.md). Elsewhere XLA's convolutions stay until somebody has measured.
-    """
-    return jax.default_backend() == "cpu" and kernel.shape[2] >= 8
-
-
 def upsample_conv(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.Array:
     """Bilinear 2x up-sampling, then a 3x3 convolution without bias, zero padding 1.
 
@@ -65,13 +57,13 @@ def upsample_conv(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.A
     Args:
       x: [B, H, W, C_in].
       kernel: [3, 3, C_in, C_out].
-      dtype: what operands and result of the channels' product are rounded to, as
-        ``jnp.bfloat16``; None leaves them alone. The result has x's dtype all the same.
+      dtype: what operands and results of the sums are rounded to, as ``jnp.bfloat16``; None is
+        that of x. Sums are float32 at least.
 
     Returns:
-      [B, 2H, 2W, C_out].
+      [B, 2H, 2W, C_out] in ``dtype``.
     """
-    if _product_wins(kernel):
+    if kernel.shape[2] >= 8:
         return convolutions.upsample_conv_product(x, kernel, dtype)
     return convolutions.upsample_conv_direct(x, kernel, dtype)
 
@@ -87,9 +79,9 @@ def conv3x3(x: jax.Array, kernel: jax.Array, dtype: DType = None) -> jax.Array:
       dtype: as in ``upsample_conv``.
 
     Returns:
-      [B, H, W, C_out].
+      [B, H, W, C_out] in ``dtype``.
     """
-    if _product_wins(kernel):
+    if kernel.shape[2] >= 8 and jax.default_backend() == "cpu":
         return convolutions.conv3x3_product(x, kernel, dtype)
     return convolutions.conv3x3_direct(x, kernel, dtype)
 
@@ -159,12 +151,12 @@ def instance_norm(
     fewer times than those of the two apart.
 
     Args:
-      x: [B, H, W, C].
+      x: [B, H, W, C], of any floating point type; the arithmetic is float32 at least.
       scale, shift: [C].
       slope: of the leaky ReLU below 0, static; 1 leaves it out.
 
     Returns:
-      [B, H, W, C].
+      [B, H, W, C] in x's dtype.
     """
     return _instance_norm(x, scale[None, None, None], shift[None, None, None], slope)
 
@@ -183,26 +175,46 @@ def _activation_input(
 def _instance_norm_forward(
     x: jax.Array, scale: jax.Array, shift: jax.Array, slope: float
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    mean = jnp.mean(x, axis=(1, 2), keepdims=True)
-    variance = jnp.mean(jnp.square(x - mean), axis=(1, 2), keepdims=True)
-    residuals = x, mean, jnp.sqrt(variance + 1e-5), scale, shift
-    y = _activation_input(*residuals)
-    return stored(jnp.where(y >= 0.0, y, slope * y)), residuals
+    wide = x.astype(sums_dtype(x))
+    pixels = x.shape[1] * x.shape[2]
+    mean = _pixel_sums(wide)[0] / pixels
+    variance = _pixel_sums(jnp.square(wide - mean))[0] / pixels
+    deviation = jnp.sqrt(variance + 1e-5)
+    y = _activation_input(wide, mean, deviation, scale, shift)
+    y = jnp.where(y >= 0.0, y, slope * y).astype(x.dtype)
+    return stored(y), (x, mean, deviation, scale, shift)
+
+
+def _pixel_sums(*maps: jax.Array) -> list[jax.Array]:
+    """Sums [B, 1, 1, C] of maps [B, H, W, C] over their pixels."""
+    if jax.default_backend() == "cpu":
+        return [jnp.sum(x, axis=(1, 2), keepdims=True) for x in maps]
+    # Rows first: XLA stores what it would have to sum over all pixels in one go.
+    rows = jax.lax.optimization_barrier([jnp.sum(x, axis=2, keepdims=True) for x in maps])
+    return [jnp.sum(x, axis=1, keepdims=True) for x in rows]
 
 
 def _instance_norm_backward(
     slope: float, residuals: tuple[jax.Array, ...], above: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    x, mean, deviation, scale, _ = residuals
-    above = jnp.where(_activation_input(*residuals) >= 0.0, above, slope * above)
-    summed = jnp.sum(above, axis=(1, 2), keepdims=True)
-    along = jnp.sum(above * (x - mean), axis=(1, 2), keepdims=True) / deviation
+    x, mean, deviation, scale, shift = residuals
+
+    def centred_and_slope(x: jax.Array, above: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # Behind a barrier, or XLA would store for every reader what follows from the two maps.
+        x, above = (a.astype(mean.dtype) for a in jax.lax.optimization_barrier((x, above)))
+        active = _activation_input(x, mean, deviation, scale, shift) >= 0.0
+        return x - mean, jnp.where(active, above, slope * above)
+
+    centred, slopes = centred_and_slope(x, above)
+    summed, along = _pixel_sums(slopes, slopes * centred)
+    along /= deviation
     # What would move an image's mean or its deviation is taken out.
     pixels = x.shape[1] * x.shape[2]
-    tangent = above - summed / pixels - (x - mean) * (along / (pixels * deviation))
+    centred, slopes = centred_and_slope(x, above)
+    tangent = slopes - summed / pixels - centred * (along / (pixels * deviation))
     # Divided, not multiplied by a reciprocal: XLA stores what comes out of a division, and would
     # else work all this out again for every neighbour that the next layer's sums read.
-    below = tangent / deviation * scale
+    below = (tangent / deviation * scale).astype(x.dtype)
     return below, jnp.sum(along, axis=0, keepdims=True), jnp.sum(summed, axis=0, keepdims=True)
 
 

@@ -10,7 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from drc_jax.convolutions import total
+from drc_jax.interpolation import total
 from drc_jax.ops import planes, stored_planes
 
 # Everything here works on planes [B, H, W], one for each region and channel: see ``ops.planes``.

@@ -102,6 +102,23 @@ def test_energies_and_their_gradients(kind, variant, precision, limit, slope_lim
     assert relative_error(gradient, expected[1]) < slope_limit
 
 
+def test_the_forms_for_accelerators_are_as_exact(monkeypatch):
+    """Those of the convolutions and norms that a CPU is not given, here on a CPU all the same."""
+    config, params, z, _, images = inputs("supplement")
+    expected = reference.evaluate(plain_energy(config, "posterior"), params, z, images)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+
+    def total(z):
+        values = drc_jax.posterior_energy(config, params, z, images)
+        return jnp.sum(values), values
+
+    traced = jax.jit(jax.grad(total, has_aux=True)).trace(z)
+    assert "conv_general_dilated" in str(traced.jaxpr)  # a CPU gets products for the heads too
+    gradient, values = traced.lower().compile()(z)
+    assert relative_error(values, expected[0]) < LIMIT
+    assert relative_error(gradient, expected[1]) < LIMIT
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_generator_loss_and_its_gradients(variant):
     config, params, z, _, images = inputs(variant)

@@ -9,7 +9,8 @@ PACKAGE = ROOT / "drc_jax"
 # Each layer may import from itself and from those above it in this list.
 LAYERS = [
     {"errors", "fields", "config", "folders", "processes"},
-    {"convolutions", "langevin", "metrics", "panels", "data"},
+    {"interpolation", "langevin", "metrics", "panels", "data"},
+    {"convolutions"},
     {"ops"},
     {"networks", "regions", "evaluation"},
     {"model", "flops"},

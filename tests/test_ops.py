@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drc_jax import convolutions, ops
+from drc_jax import convolutions, interpolation, ops
 
 RNG = np.random.default_rng(5)
 grid_sample = jax.jit(ops.grid_sample)
@@ -41,6 +41,30 @@ def test_product_forms_equal_direct_forms(height, width, channels, fast, direct)
     np.testing.assert_allclose(value, expected, atol=5e-5)
     for ours, theirs in zip(slopes, expected_slopes, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("height, width, channels", [(1, 1, 2), (2, 3, 5), (4, 6, 3), (1, 5, 4)])
+def test_both_forms_of_interpolation_are_one_linear_map_and_its_transpose(height, width, channels):
+    taps = normal(2, height, width, 3, 3, channels)
+    slope = normal(2, 2 * height, 2 * width, channels)
+    image = interpolation.by_slices(taps)
+    found = interpolation.by_weights(taps)
+    np.testing.assert_allclose(found, image, atol=2e-6)
+    for transposed in (interpolation.by_slices_transposed, interpolation.by_weights_transposed):
+        below = transposed(slope)
+        np.testing.assert_allclose(jnp.vdot(below, taps), jnp.vdot(slope, image), rtol=1e-4)
+        (expected,) = jax.linear_transpose(interpolation.by_slices, taps)(slope)
+        np.testing.assert_allclose(below, expected, atol=2e-6)
+
+
+def test_interpolation_sums_in_float32_and_keeps_the_dtype():
+    taps = normal(2, 4, 4, 3, 3, 5).astype(jnp.bfloat16)
+    expected = interpolation.by_slices(taps.astype(jnp.float32))
+    for form in (interpolation.by_slices, interpolation.by_weights):
+        found = form(taps)
+        assert found.dtype == jnp.bfloat16
+        # One rounding of 2^-9 for each axis that is stored, none for the sums.
+        np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=0.02, rtol=0.01)
 
 
 def test_upsampling_clamps_edges_and_uses_half_pixel_centres():

@@ -1,0 +1,238 @@
+"""What up-sampling and a 3x3 kernel's shifts do to the nine taps of a product.
+
+One linear map and its transpose, each in two forms: sums of slices for CPUs, sums of whole arrays
+with weights for accelerators, where every loop that XLA makes of them reads and writes in rows.
+"""
+
+import functools
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def total(terms: Iterable[jax.Array]) -> jax.Array:
+    """The sum of arrays of one shape, of at least one."""
+    return functools.reduce(jnp.add, terms)
+
+
+def sums_dtype(x: jax.Array) -> jax.typing.DTypeLike:
+    """What sums of entries of ``x`` are made in: float32 at least."""
+    return x.dtype if x.dtype.itemsize >= 4 else jnp.float32
+
+
+def padded(x: jax.Array, axis: int, before: int, after: int) -> jax.Array:
+    """x with so many zeros before and after along one axis; negative numbers cut."""
+    padding = [(0, 0, 0)] * x.ndim
+    padding[axis] = (before, after, 0)
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), padding) if before or after else x
+
+
+def moved(x: jax.Array, axis: int, offset: int) -> jax.Array:
+    """x[i + offset] along one axis, zeros from outside."""
+    return padded(x, axis, -offset, offset)
+
+
+# The transpose is written out: the one autodiff would make pads and adds every slice by itself.
+@jax.custom_vjp
+def interpolate(taps: jax.Array) -> jax.Array:
+    """sum_t shift_t(up(tap t)): bilinear 2x up-sampling and the shifts of a 3x3 kernel.
+
+    Args:
+      taps: [B, H, W, 3, 3, C], the columns' taps first. Sums are float32 at least.
+
+    Returns:
+      [B, 2H, 2W, C] in the dtype of ``taps``.
+    """
+    form = by_slices if jax.default_backend() == "cpu" else by_weights
+    return form(taps)
+
+
+def _forward(taps: jax.Array) -> tuple[jax.Array, None]:
+    return interpolate(taps), None
+
+
+def _backward(_: None, slope: jax.Array) -> tuple[jax.Array]:
+    on_cpu = jax.default_backend() == "cpu"
+    return ((by_slices_transposed if on_cpu else by_weights_transposed)(slope),)
+
+
+interpolate.defvjp(_forward, _backward)
+
+
+@functools.lru_cache(maxsize=64)
+def _weights(size: int) -> np.ndarray:
+    """[2, 3, 3, size]: what x[i] adds to out[2 (i - offset) + parity] for parity, tap, offset + 1.
+
+    Up-sampling one axis with clamped edges, then shifting by tap - 1 with zeros from outside.
+    """
+    up = np.zeros((2 * size, size), np.float32)
+    for i in range(size):
+        for neighbour, weight in ((-1, 0.25), (0, 0.75)):
+            up[2 * i, np.clip(i + neighbour, 0, size - 1)] += weight
+            up[2 * i + 1, np.clip(i - neighbour, 0, size - 1)] += weight
+    weights = np.zeros((2, 3, 3, size), np.float32)
+    for parity, tap, offset, i in np.ndindex(2, 3, 3, size):
+        output, row = i - (offset - 1), 2 * (i - (offset - 1)) + parity + tap - 1
+        if 0 <= output < size and 0 <= row < 2 * size:
+            weights[parity, tap, offset, i] = up[row, i]
+    return weights
+
+
+def _along(row: np.ndarray, axis: int, ndim: int) -> np.ndarray:
+    """[n] or [n, m] as an array of ``ndim`` axes with n at ``axis`` and m behind it."""
+    shape = [1] * ndim
+    shape[axis : axis + row.ndim] = row.shape
+    return row.reshape(shape)
+
+
+def by_slices(taps: jax.Array) -> jax.Array:
+    """``interpolate`` as sums of slices, even and odd places stacked."""
+    batch, height, width, _, _, features = taps.shape
+    x = taps.astype(sums_dtype(taps))
+    wide = _stacked_places(x.reshape(batch, height, width, 3, 3 * features), 2)
+    wide = wide.reshape(batch, height, 2 * width, 3, features)
+    tall = _stacked_places(jnp.swapaxes(wide, 2, 3), 1)
+    return tall.reshape(batch, 2 * height, 2 * width, features).astype(taps.dtype)
+
+
+def by_slices_transposed(slope: jax.Array) -> jax.Array:
+    """The transpose of ``by_slices``, [B, 2H, 2W, C] -> [B, H, W, 3, 3, C].
+
+    Slices of one padded array are faster than padded slices, but padding the taps forward would
+    copy the largest array there is.
+    """
+    batch, height, width, features = slope.shape
+    height, width = height // 2, width // 2
+    x = slope.astype(sums_dtype(slope)).reshape(batch, height, 2, 2 * width, features)
+    x = padded(padded(x, 1, 1, 1), 3, 2, 2)
+    rows = jnp.stack(_collected_taps(x, 1, height), axis=3)
+    rows = rows.reshape(batch, height, width + 2, 2, 3 * features)
+    taps = jnp.stack(_collected_taps(rows, 2, width), axis=3)
+    return taps.reshape(batch, height, width, 3, 3, features).astype(slope.dtype)
+
+
+def _stacked_places(taps: jax.Array, axis: int) -> jax.Array:
+    """[..., n, 3, ...] -> [..., n, 2, ...] with n at ``axis``: one axis of ``by_slices``.
+
+    The new axis holds even and odd places of the doubled axis, so a reshape merges them.
+    """
+    weights = _weights(taps.shape[axis])
+    sources = [jax.lax.index_in_dim(taps, t, axis + 1, keepdims=False) for t in range(3)]
+
+    def place(parity: int) -> jax.Array:
+        return total(
+            moved(total(_weighted(sources, weights[parity, :, offset], axis)), axis, offset - 1)
+            for offset in range(3)
+            if weights[parity, :, offset].any()
+        )
+
+    return jnp.stack([place(0), place(1)], axis + 1)
+
+
+def _collected_taps(slope: jax.Array, axis: int, size: int) -> list[jax.Array]:
+    """The transpose of ``_stacked_places``, [..., size + 2, 2, ...] -> three of [..., size, ...].
+
+    What it gets has zeros before and after.
+    """
+    weights = _weights(size)
+    places = [jax.lax.index_in_dim(slope, p, axis + 1, keepdims=False) for p in range(2)]
+    slices = [
+        jax.lax.slice_in_dim(place, 2 - offset, 2 - offset + size, axis=axis)
+        for place in places
+        for offset in range(3)
+    ]
+    return [total(_weighted(slices, weights[:, tap].reshape(6, -1), axis)) for tap in range(3)]
+
+
+def _weighted(arrays: list[jax.Array], weights: np.ndarray, axis: int) -> list[jax.Array]:
+    """Each array times its weights [n] along ``axis``; those with no weight at all are left out."""
+    return [
+        a * jnp.asarray(_along(row, axis, a.ndim), a.dtype)
+        for a, row in zip(arrays, weights, strict=True)
+        if row.any()
+    ]
+
+
+def by_weights(taps: jax.Array) -> jax.Array:
+    """``interpolate`` as sums of whole arrays with weights, one loop for each axis."""
+    batch, height, width, _, _, features = taps.shape
+    wide = _spread(taps.reshape(batch, height, width, 3, 3 * features), 2)
+    tall = _spread(wide.reshape(batch, height, 2 * width, 3, features), 1)
+    return tall.reshape(batch, 2 * height, 2 * width, features)
+
+
+def by_weights_transposed(slope: jax.Array) -> jax.Array:
+    """The transpose of ``by_weights``, [B, 2H, 2W, C] -> [B, H, W, 3, 3, C]."""
+    batch, height, width, features = slope.shape
+    height, width = height // 2, width // 2
+    rows = _gathered(_stored(slope, slope.dtype), 1)
+    taps = _gathered(rows.reshape(batch, height, 2 * width, 3 * features), 2)
+    return taps.reshape(batch, height, width, 3, 3, features)
+
+
+def _spread(taps: jax.Array, axis: int) -> jax.Array:
+    """Taps at axis 3 of [B, ., ., 3, C] -> even and odd places, on a new axis behind ``axis``."""
+    size = taps.shape[axis]
+    weights = _weights(size)
+    terms = []
+    for tap, offset in np.ndindex(3, 3):
+        # The weights are those of a source; here they must go with the place it is added to.
+        row = np.zeros((size, 2), np.float32)
+        here = _rows_from(size, offset - 1)
+        row[here.inside] = weights[:, tap, offset, here.rows[here.inside]].T
+        if row.any():
+            source = jax.lax.index_in_dim(taps, tap, 3, keepdims=False)
+            terms.append(_outer(_taken(source, axis, here.rows), row, axis, axis + 1))
+    return _stored(total(terms), taps.dtype)
+
+
+def _gathered(slope: jax.Array, axis: int) -> jax.Array:
+    """The transpose of ``_spread``: [B, ., ., C] with 2n at ``axis`` -> n there, taps at axis 3."""
+    size = slope.shape[axis] // 2
+    weights = _weights(size)
+    terms = []
+    for parity, offset in np.ndindex(2, 3):
+        rows = 2 * _rows_from(size, 1 - offset).rows + parity
+        terms.append(_outer(_taken(slope, axis, rows), weights[parity, :, offset].T, axis, 3))
+    return _stored(total(terms), slope.dtype)
+
+
+class _Rows(NamedTuple):
+    rows: np.ndarray  # [n], i + offset clamped to what there is
+    inside: np.ndarray  # [n] bool, where nothing had to be clamped
+
+
+def _rows_from(size: int, offset: int) -> _Rows:
+    wanted = np.arange(size) + offset
+    rows = np.clip(wanted, 0, size - 1)
+    return _Rows(rows, rows == wanted)
+
+
+def _taken(x: jax.Array, axis: int, rows: np.ndarray) -> jax.Array:
+    """Rows of x along ``axis``. Clamped and without weight at an edge, not padded.
+
+    Padding asks for every entry whether it lies inside; what takes whole rows reads four at once.
+    """
+    stride = int(rows[1] - rows[0]) if len(rows) > 1 else 1
+    if stride and (np.diff(rows) == stride).all():
+        return jax.lax.slice_in_dim(x, int(rows[0]), int(rows[-1]) + 1, stride, axis)
+    return jnp.take(x, rows, axis, mode="clip")
+
+
+def _outer(x: jax.Array, weights: np.ndarray, axis: int, new_axis: int) -> jax.Array:
+    """x times weights [n, m], n along ``axis``, m on a new axis ``new_axis``."""
+    x = jnp.expand_dims(x, new_axis).astype(sums_dtype(x))
+    shape = [1] * x.ndim
+    shape[axis], shape[new_axis] = weights.shape
+    return x * jnp.asarray(weights.reshape(shape), x.dtype)
+
+
+def _stored(x: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """``x`` in ``dtype``, which is then what XLA stores.
+
+    Without the barrier it would store float32, or work it out again for every reader.
+    """
+    return jax.lax.optimization_barrier(x.astype(dtype))
