@@ -103,8 +103,8 @@ class Breakdown:
     layers: tuple[LayerTiming, ...]
 
 
-def _array(*shape: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
+def _array(*shape: int, dtype: ops.DType = None) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype or jnp.float32)
 
 
 def _size(tree: Any) -> int:
@@ -180,7 +180,7 @@ def _generator_layers(config: ModelConfig, batch: int) -> Iterator[Layer]:
                 f"up-conv {width} -> {after} to {2 * side}x{2 * side}",
                 lambda kernel, x: ops.upsample_conv(x, kernel, dtype),
                 _array(3, 3, width, after),
-                _array(batch, side, side, width),
+                _array(batch, side, side, width, dtype=dtype),
                 count=count,
                 multiply_adds=9 * batch * width * after * (2 * side) ** 2,
                 saving=4,
@@ -189,7 +189,7 @@ def _generator_layers(config: ModelConfig, batch: int) -> Iterator[Layer]:
             f"norm, leaky {after} at {2 * side}x{2 * side}",
             lambda weights, x: ops.instance_norm(x, *weights, slope=networks.BLOCK_SLOPE),
             (_array(after), _array(after)),
-            _array(batch, 2 * side, 2 * side, after),
+            _array(batch, 2 * side, 2 * side, after, dtype=dtype),
             count=3,
         )
     side, last = config.image_size, channels[-1]
@@ -198,7 +198,7 @@ def _generator_layers(config: ModelConfig, batch: int) -> Iterator[Layer]:
             f"head {last} -> {outputs} at {side}x{side}",
             lambda kernel, x: ops.conv3x3(x, kernel, dtype),
             _array(3, 3, last, outputs),
-            _array(batch, side, side, last),
+            _array(batch, side, side, last, dtype=dtype),
             count=count,
             multiply_adds=9 * batch * last * outputs * side**2,
         )

@@ -4,10 +4,9 @@ import os
 import pathlib
 import tempfile
 
-# Two cores compile for most of the suite's time; the code itself runs for moments.
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
+from compiling import FEW_OPTIMIZATIONS
+
+os.environ.setdefault("XLA_FLAGS", FEW_OPTIMIZATIONS)
 
 # What one program or worker has compiled, the others take; pytest's workers inherit the name.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

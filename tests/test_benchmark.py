@@ -61,6 +61,17 @@ def test_other_layers_by_hand(by_name):
     assert grid.bytes == 2 * 4 * 2 * 16 * 16 * (4 + 2 + 4)
 
 
+def test_maps_of_rounded_convolutions_are_half_as_large(by_name):
+    model = dataclasses.replace(TINY.model, precision="bfloat16")
+    rounded = layers.posterior_layers(dataclasses.replace(TINY, model=model))
+    found = {layer.name: layer.bytes for layer in rounded}
+    norm, head = "norm, leaky 5 at 16x16", "head 5 -> 4 at 16x16"
+    weights = {norm: 3 * 2 * 4 * 2 * 5, head: 2 * 2 * 4 * 9 * 5 * 4}
+    for name, fixed in weights.items():
+        assert 2 * (found[name] - fixed) == by_name[name].bytes - fixed
+    assert found["grid_sample, 4 at 16x16"] == by_name["grid_sample, 4 at 16x16"].bytes
+
+
 def test_bound_is_the_longer_of_products_and_traffic(by_name):
     layer = by_name["up-conv 4 -> 6 to 8x8"]
     assert layers.Device(1.0, ((1, 1e30),)).bound(layer) == layer.least_flops

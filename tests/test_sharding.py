@@ -11,6 +11,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from compiling import FEW_OPTIMIZATIONS
 
 from drc_jax import checkpoint, processes
 from drc_jax.data.writing import Record, write_split
@@ -19,7 +20,6 @@ from drc_jax.train_state import init_state
 from drc_jax.workdir import load_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FEW_OPTIMIZATIONS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def test_on_eight_devices(tmp_path):
