@@ -42,8 +42,9 @@ class ModelConfig:
       mask_classifier_input: the classifiers see image * sigmoid(mask logit).
       orthogonality_weight, tv_weight, pseudo_label_weight: weights of the regularisers.
       precision: of the networks' products. ``float32``; ``tf32`` lets GPUs round their operands
-        to 10 bits, CPUs ignore it; ``bfloat16`` rounds operands and results of the convolutions
-        to 8 bits. Latents, norms, energies, noise and optimizers are float32 always.
+        to 10 bits, CPUs ignore it; ``bfloat16`` rounds operands and results of the convolutions,
+        and what norms return, to 8 bits. Latents, sums, energies, noise and optimizers are
+        float32 always.
     """
 
     zf_dim: int = 256

@@ -81,13 +81,6 @@ def _weights(size: int) -> np.ndarray:
     return weights
 
 
-def _along(row: np.ndarray, axis: int, ndim: int) -> np.ndarray:
-    """[n] or [n, m] as an array of ``ndim`` axes with n at ``axis`` and m behind it."""
-    shape = [1] * ndim
-    shape[axis : axis + row.ndim] = row.shape
-    return row.reshape(shape)
-
-
 def by_slices(taps: jax.Array) -> jax.Array:
     """``interpolate`` as sums of slices, even and odd places stacked."""
     batch, height, width, _, _, features = taps.shape
@@ -149,11 +142,12 @@ def _collected_taps(slope: jax.Array, axis: int, size: int) -> list[jax.Array]:
 
 def _weighted(arrays: list[jax.Array], weights: np.ndarray, axis: int) -> list[jax.Array]:
     """Each array times its weights [n] along ``axis``; those with no weight at all are left out."""
-    return [
-        a * jnp.asarray(_along(row, axis, a.ndim), a.dtype)
-        for a, row in zip(arrays, weights, strict=True)
-        if row.any()
-    ]
+
+    def along(row: np.ndarray, like: jax.Array) -> jax.Array:
+        shape = [len(row) if i == axis else 1 for i in range(like.ndim)]
+        return jnp.asarray(row.reshape(shape), like.dtype)
+
+    return [a * along(row, a) for a, row in zip(arrays, weights, strict=True) if row.any()]
 
 
 def by_weights(taps: jax.Array) -> jax.Array:
