@@ -6,7 +6,6 @@ with weights for accelerators, where every loop that XLA makes of them reads and
 
 import functools
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -173,13 +172,12 @@ def _spread(taps: jax.Array, axis: int) -> jax.Array:
     weights = _weights(size)
     terms = []
     for tap, offset in np.ndindex(3, 3):
-        # The weights are those of a source; here they must go with the place it is added to.
-        row = np.zeros((size, 2), np.float32)
-        here = _rows_from(size, offset - 1)
-        row[here.inside] = weights[:, tap, offset, here.rows[here.inside]].T
+        # From the source to the place it is added to; what comes round the end is zero.
+        row = np.roll(weights[:, tap, offset], 1 - offset, axis=1).T
         if row.any():
             source = jax.lax.index_in_dim(taps, tap, 3, keepdims=False)
-            terms.append(_outer(_taken(source, axis, here.rows), row, axis, axis + 1))
+            source = _taken(source, axis, _clamped_rows(size, offset - 1))
+            terms.append(_outer(source, row, axis, axis + 1))
     return _stored(total(terms), taps.dtype)
 
 
@@ -189,20 +187,14 @@ def _gathered(slope: jax.Array, axis: int) -> jax.Array:
     weights = _weights(size)
     terms = []
     for parity, offset in np.ndindex(2, 3):
-        rows = 2 * _rows_from(size, 1 - offset).rows + parity
+        rows = 2 * _clamped_rows(size, 1 - offset) + parity
         terms.append(_outer(_taken(slope, axis, rows), weights[parity, :, offset].T, axis, 3))
     return _stored(total(terms), slope.dtype)
 
 
-class _Rows(NamedTuple):
-    rows: np.ndarray  # [n], i + offset clamped to what there is
-    inside: np.ndarray  # [n] bool, where nothing had to be clamped
-
-
-def _rows_from(size: int, offset: int) -> _Rows:
-    wanted = np.arange(size) + offset
-    rows = np.clip(wanted, 0, size - 1)
-    return _Rows(rows, rows == wanted)
+def _clamped_rows(size: int, offset: int) -> np.ndarray:
+    """[n], i + offset clamped to what there is."""
+    return np.clip(np.arange(size) + offset, 0, size - 1)
 
 
 def _taken(x: jax.Array, axis: int, rows: np.ndarray) -> jax.Array:
