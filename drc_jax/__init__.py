@@ -9,11 +9,11 @@ from drc_jax.config import (
     TrainConfig,
 )
 from drc_jax.errors import UserError
-from drc_jax.infer import infer, sample_prior
-from drc_jax.losses import ebm_loss, generator_loss
-from drc_jax.model import Regions, init_params, posterior_energy, prior_energy, render
-from drc_jax.train_state import TrainState, init_state
-from drc_jax.train_step import train_step, train_step_from_chains
+from drc_jax.inference import infer, sample_prior
+from drc_jax.model.losses import ebm_loss, generator_loss
+from drc_jax.model.render import Regions, init_params, posterior_energy, prior_energy, render
+from drc_jax.training.state import TrainState, init_state
+from drc_jax.training.step import train_step, train_step_from_chains
 
 __all__ = [
     "DataConfig",

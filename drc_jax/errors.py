@@ -1,4 +1,4 @@
-"""The one exception type that means: the caller can mend this."""
+"""The exceptions that mean: the caller can mend this."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,7 @@ class UserError(ValueError):
     The message is one sentence that names the offending value and what would be right. The
     programs in ``experiments/`` print it without a traceback and exit with status 2.
     """
+
+
+class NonFiniteError(UserError):
+    """Training produced a number that is not finite; nothing after it can be used."""

@@ -28,7 +28,7 @@ from absl import flags
 from configs import demo, tm_dsprites
 from drc_jax.config import to_dict
 from drc_jax.errors import UserError
-from drc_jax.panels import write_atomically
+from drc_jax.files import write_atomically
 from experiments import cli, config_flag
 from experiments.peers import rounds
 from experiments.peers.programs import PARTS, Setup

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from absl import flags
 from tqdm import tqdm
 
-from drc_jax import folders
-from drc_jax.analysis import page
+from drc_jax import files
+from drc_jax.analysis import report as page
 from drc_jax.analysis.statistics import analyse_folders
 from experiments import cli
 
@@ -28,7 +28,7 @@ _SPLIT = flags.DEFINE_string("split", "train", "Which split of every data set.")
 def main(argv: Sequence[str]) -> None:
     """Analyses and reports."""
     del argv
-    folder = folders.writable(_OUTPUT.value, "the analysis")
+    folder = files.writable(_OUTPUT.value, "the analysis")
     with tqdm(unit="image", desc="analysing", delay=0.5) as bar:
 
         def progress(done: int, total: int) -> None:

@@ -26,10 +26,12 @@ import jax
 from absl import flags
 from tqdm import tqdm
 
-from drc_jax import benchmark, benchmark_report, layers
+from drc_jax.benchmark import breakdown as layers
+from drc_jax.benchmark import report as benchmark_report
+from drc_jax.benchmark import timing as benchmark
 from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
-from drc_jax.panels import write_atomically
+from drc_jax.files import write_atomically
 from experiments import cli, config_flag
 
 _CONFIG = config_flag.define(required=False)

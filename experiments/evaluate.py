@@ -16,12 +16,13 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from drc_jax import evaluation, metrics
-from drc_jax.data.packed import open_split, splits
-from drc_jax.infer import infer
-from drc_jax.model import Regions
-from drc_jax.trained import open_run
-from drc_jax.training_data import check_size, data_folder
+from drc_jax.data.packed.format import open_split, splits
+from drc_jax.evaluation import evaluate as evaluation
+from drc_jax.evaluation import metrics
+from drc_jax.inference import infer
+from drc_jax.model.render import Regions
+from drc_jax.runs.trained import open_run
+from drc_jax.training.images import check_size, data_folder
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)

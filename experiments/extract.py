@@ -17,10 +17,10 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from drc_jax.extract import CROPS, FORMATS, extract, summary
-from drc_jax.model import Regions
-from drc_jax.restarts import infer_lowest_energy
-from drc_jax.trained import open_run
+from drc_jax.evaluation.extract import CROPS, FORMATS, extract, summary
+from drc_jax.inference import infer_lowest_energy
+from drc_jax.model.render import Regions
+from drc_jax.runs.trained import open_run
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)

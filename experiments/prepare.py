@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from drc_jax.data.folder import CROPS
-from drc_jax.data.packed import open_split, splits
+from drc_jax.data.packed.format import open_split, splits
 from drc_jax.data.prepare import PREPARERS, prepare
 from experiments import cli
 

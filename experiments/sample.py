@@ -13,9 +13,10 @@ import jax
 import numpy as np
 from absl import flags
 
-from drc_jax import panels
-from drc_jax.infer import sample_prior
-from drc_jax.trained import open_run
+from drc_jax import files
+from drc_jax.evaluation import pictures as panels
+from drc_jax.inference import sample_prior
+from drc_jax.runs.trained import open_run
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     """Samples and writes the picture."""
     del argv
     cli.cache_compiled_programs()
-    output = panels.check_png_path(_OUTPUT.value)
+    output = files.check_png_path(_OUTPUT.value)
     run = open_run(pathlib.Path(_WORKDIR.value))
     sampler = run.config.sampler
     samples = sample_prior(

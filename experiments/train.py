@@ -25,8 +25,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from drc_jax import loop, processes
-from drc_jax.training_data import open_training_split
+from drc_jax.training import loop, processes
+from drc_jax.training.images import open_training_split
 from experiments import cli, config_flag
 
 _CONFIG = config_flag.define()

@@ -4,7 +4,7 @@ import os
 import pathlib
 import tempfile
 
-from compiling import FEW_OPTIMIZATIONS
+from tests.helpers.compiling import FEW_OPTIMIZATIONS
 
 os.environ.setdefault("XLA_FLAGS", FEW_OPTIMIZATIONS)
 

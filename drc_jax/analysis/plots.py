@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from drc_jax import panels
 from drc_jax.analysis.statistics import CHANNELS, COLOUR_BINS, REGIONS, Statistics, intersection
+from drc_jax.evaluation import pictures as panels
 
 _COLOURS = ("#c62828", "#2e7d32", "#1565c0")
 _DPI = 110

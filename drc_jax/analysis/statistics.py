@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from drc_jax import metrics
-from drc_jax.data.packed import PackedSplit, open_split, splits
+from drc_jax.data.packed.format import PackedSplit, open_split, splits
 from drc_jax.errors import UserError
-from drc_jax.evaluation import Score
+from drc_jax.evaluation import metrics
+from drc_jax.evaluation.evaluate import Score
 
 CHANNELS = ("red", "green", "blue")
 REGIONS = ("foreground", "background")

@@ -13,11 +13,11 @@ from typing import IO, NamedTuple
 import numpy as np
 import tqdm
 
-from drc_jax.data import boxes as boxes_file
-from drc_jax.data import crops, decode
-from drc_jax.data.files import Problem, list_files, printable, stem
-from drc_jax.data.packed import Record
-from drc_jax.data.writing import Part, check_division, check_existing, divide, write_dataset
+from drc_jax.data.packed.datasets import Part, check_division, check_existing, divide, write_dataset
+from drc_jax.data.packed.format import Record
+from drc_jax.data.pictures import boxes as boxes_file
+from drc_jax.data.pictures import crops, decode
+from drc_jax.data.pictures.files import Problem, list_files, printable, stem
 from drc_jax.errors import UserError
 
 REPORT = "report.json"

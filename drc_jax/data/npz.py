@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from drc_jax.data.images import resize_image, resize_mask
-from drc_jax.data.packed import Record
-from drc_jax.data.writing import Part, check_division, divide, write_dataset
+from drc_jax.data.packed.datasets import Part, check_division, divide, write_dataset
+from drc_jax.data.packed.format import Record
+from drc_jax.data.pictures.images import resize_image, resize_mask
 from drc_jax.errors import UserError
 
 

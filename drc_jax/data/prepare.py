@@ -6,19 +6,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from drc_jax.data import (
-    birds,
-    cars,
-    clevr6,
-    detected,
-    dogs,
-    folder,
-    npz,
-    pets,
-    scenes,
-    tm_dsprites,
-)
-from drc_jax.data.writing import Part, write_dataset
+from drc_jax.data import folder, npz
+from drc_jax.data.generated import scenes, tm_dsprites
+from drc_jax.data.masks import detected
+from drc_jax.data.packed.datasets import Part, write_dataset
+from drc_jax.data.published import birds, cars, clevr6, dogs, pets
 from drc_jax.errors import UserError
 
 _GENERATORS = {"tm_dsprites": tm_dsprites.records, "scenes": scenes.records}

@@ -20,8 +20,10 @@ import jax
 import numpy as np
 
 import drc_jax
-from drc_jax import benchmark, sharded_step, sharding
+from drc_jax.benchmark import timing as benchmark
 from drc_jax.config import TrainConfig
+from drc_jax.training import devices as sharding
+from drc_jax.training import sharded_step
 
 # The smallest need of memory first: some devices tell the highest so far, and never less.
 PARTS = ("prior", "posterior", "train")

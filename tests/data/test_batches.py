@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from drc_jax.data.batches import eval_batches, train_batches
-from drc_jax.data.packed import Record, open_split
-from drc_jax.data.packing import write_split
+from drc_jax.data.packed.batches import eval_batches, train_batches
+from drc_jax.data.packed.format import Record, open_split
+from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import UserError
 
 COUNT, SIZE = 11, 3

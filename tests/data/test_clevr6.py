@@ -4,13 +4,13 @@ import gzip
 import logging
 
 import numpy as np
-import official_archives as archives
 import pytest
 
-from drc_jax.data import clevr6
-from drc_jax.data.packed import open_split, splits
+from drc_jax.data.packed.format import open_split, splits
 from drc_jax.data.prepare import prepare
+from drc_jax.data.published import clevr6
 from drc_jax.errors import UserError
+from tests.helpers import official_archives as archives
 
 tf = pytest.importorskip("tensorflow", reason="the extra `data` is not installed")
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from drc_jax.data import crops
-from drc_jax.data.crops import Window
+from drc_jax.data.pictures import crops
+from drc_jax.data.pictures.crops import Window
 
 
 @pytest.mark.parametrize(

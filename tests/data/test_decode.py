@@ -5,10 +5,10 @@ import tempfile
 
 import numpy as np
 import pytest
-from hostile import encoded, png
 from PIL import Image
 
-from drc_jax.data.decode import NotAPictureError, UnreadableError, read_mask, read_picture
+from drc_jax.data.pictures.decode import NotAPictureError, UnreadableError, read_mask, read_picture
+from tests.helpers.hostile import encoded, png
 
 # Red, green over blue, white; wide, so that every turn shows.
 UPRIGHT = np.zeros((16, 32, 3), np.uint8)

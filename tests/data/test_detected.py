@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drc_jax.data import builders, detect, detected, review
-from drc_jax.data.detect import Detection
-from drc_jax.data.mask_filters import MaskFilter
-from drc_jax.data.packed import open_split, splits
+from drc_jax.data.masks import detect, detected, review
+from drc_jax.data.masks.detect import Detection
+from drc_jax.data.masks.filters import MaskFilter
+from drc_jax.data.packed.format import open_split, splits
+from drc_jax.data.published import builders
 from drc_jax.errors import UserError
 
 SIZE = 16

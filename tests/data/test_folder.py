@@ -3,16 +3,17 @@
 import json
 import tracemalloc
 
-import hostile
 import numpy as np
 import pytest
 from PIL import Image
 
-from drc_jax.data import boxes, crops, folder
-from drc_jax.data.files import Problem, list_files, printable
-from drc_jax.data.packed import open_split, splits
+from drc_jax.data import folder
+from drc_jax.data.packed.format import open_split, splits
+from drc_jax.data.pictures import boxes, crops
+from drc_jax.data.pictures.files import Problem, list_files, printable
 from drc_jax.data.prepare import prepare
 from drc_jax.errors import UserError
+from tests.helpers import hostile
 
 
 def report(root):

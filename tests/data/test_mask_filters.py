@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from drc_jax.data import mask_filters
-from drc_jax.data.detect import Detection
-from drc_jax.data.mask_filters import MaskFilter, connected_share, judge, person_share, raggedness
+from drc_jax.data.masks import filters as mask_filters
+from drc_jax.data.masks.detect import Detection
+from drc_jax.data.masks.filters import MaskFilter, connected_share, judge, person_share, raggedness
 
 SIDE = 40
 DOG = MaskFilter("dog", max_share=0.9, max_person=0.05)

@@ -3,14 +3,15 @@
 import logging
 
 import numpy as np
-import official_archives as archives
 import pytest
 
-from drc_jax.data import birds, detect, official
-from drc_jax.data.detect import Detection
-from drc_jax.data.packed import open_split, splits
+from drc_jax.data.masks import detect
+from drc_jax.data.masks.detect import Detection
+from drc_jax.data.packed.format import open_split, splits
 from drc_jax.data.prepare import prepare
+from drc_jax.data.published import birds, official
 from drc_jax.errors import UserError
+from tests.helpers import official_archives as archives
 
 pytest.importorskip("tensorflow_datasets", reason="the extra `data` is not installed")
 

@@ -11,8 +11,8 @@ import sys
 import numpy as np
 import pytest
 
-from drc_jax.data.packed import Record, open_split, splits
-from drc_jax.data.packing import write_split
+from drc_jax.data.packed.format import Record, open_split, splits
+from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import UserError
 
 SIZE = 4
@@ -158,8 +158,8 @@ def test_overwriting_is_asked_for_and_all_or_nothing(tmp_path):
 def test_a_kill_leaves_nothing_that_looks_finished(tmp_path):
     script = (
         "import os, signal, numpy as np\n"
-        "from drc_jax.data.packed import Record\n"
-        "from drc_jax.data.packing import write_split\n"
+        "from drc_jax.data.packed.format import Record\n"
+        "from drc_jax.data.packed.writing import write_split\n"
         "def records():\n"
         "    yield Record(np.zeros((4, 4, 3), np.uint8), None, 'a')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -4,13 +4,13 @@ import pathlib
 
 import numpy as np
 import pytest
-from starting import start
 
-from drc_jax.data import scenes
-from drc_jax.data.images import resize_image, resize_mask
-from drc_jax.data.packed import open_split, splits
+from drc_jax.data.generated import scenes
+from drc_jax.data.packed.format import open_split, splits
+from drc_jax.data.pictures.images import resize_image, resize_mask
 from drc_jax.data.prepare import prepare, prepare_synthetic
 from drc_jax.errors import UserError
+from tests.helpers.starting import start
 
 COUNT, SIZE = 20, 8
 SMALL = dict(size=8, num_train=3, num_test=2)

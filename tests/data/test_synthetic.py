@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from drc_jax.data import scenes, synthetic, tm_dsprites
+from drc_jax.data.generated import scenes, synthetic, tm_dsprites
 from drc_jax.errors import UserError
 
 GENERATORS = pytest.mark.parametrize("dataset", [tm_dsprites, scenes])

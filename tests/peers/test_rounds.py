@@ -5,12 +5,12 @@ import pathlib
 
 import numpy as np
 import pytest
-from small import TWO_BLOCKS
-from starting import start
 
 from drc_jax.config import SamplerConfig, TrainConfig
 from drc_jax.errors import UserError
 from experiments.peers import programs, rounds
+from tests.helpers.small import TWO_BLOCKS
+from tests.helpers.starting import start
 
 TINY = TrainConfig(
     model=TWO_BLOCKS,

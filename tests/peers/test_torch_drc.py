@@ -6,10 +6,10 @@ import pathlib
 
 import numpy as np
 import pytest
-from small import TWO_BLOCKS
 
 from drc_jax.config import ModelConfig, OptimizerConfig, SamplerConfig
 from drc_jax.errors import UserError
+from tests.helpers.small import TWO_BLOCKS
 
 torch = pytest.importorskip("torch", reason="torch is absent: the PyTorch peer is an extra")
 

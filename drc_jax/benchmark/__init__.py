@@ -1,0 +1,1 @@
+"""How long each part of a config takes, and why."""

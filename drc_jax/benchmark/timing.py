@@ -1,0 +1,266 @@
+"""Times the two samplers and the training step of a config, on as many devices as it asks for."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from drc_jax import langevin
+from drc_jax.benchmark import flops
+from drc_jax.config import TrainConfig
+from drc_jax.model import render as model
+from drc_jax.training import devices as sharding
+from drc_jax.training import sharded_step
+from drc_jax.training.state import init_state
+from drc_jax.training.step import unchecked_train_step
+from drc_jax.training.update import in_parts
+
+PARTS = ("posterior", "prior", "train")
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """One part of a config, timed.
+
+    Attributes:
+      what: ``posterior``, ``prior`` or ``train``.
+      batch_size: images or chains at once, over all devices.
+      steps: Langevin steps of a run; for ``train`` those of the posterior chains.
+      compile_seconds: tracing, lowering and compiling, once.
+      seconds_min, seconds_median: of one Langevin step, or of one training iteration, over the
+        runs, each blocked until ready.
+      image_steps_per_second: images (or chains) times Langevin steps per second, from the minimum.
+      gflops_per_second: analytic FLOPs of the direct form (``drc_jax.flops``) over the minimum.
+      peak_bytes: most memory of the first device in use so far in this process, None where the
+        backend does not tell.
+      program_bytes: arguments, outputs and temporaries of the compiled program on each device,
+        None likewise.
+    """
+
+    what: str
+    batch_size: int
+    steps: int
+    compile_seconds: float
+    seconds_min: float
+    seconds_median: float
+    image_steps_per_second: float
+    gflops_per_second: float
+    peak_bytes: int | None
+    program_bytes: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """What a compiled program holds on each device, in bytes.
+
+    Attributes:
+      what_comes_in: its arguments: parameters, optimizer states, chains, images.
+      what_goes_out: its results beyond those that take an argument's place.
+      temporaries: everything in between, at its most.
+    """
+
+    what_comes_in: int
+    what_goes_out: int
+    temporaries: int
+
+    @property
+    def total(self) -> int:
+        """The sum of all three."""
+        return self.what_comes_in + self.what_goes_out + self.temporaries
+
+
+def benchmark(config: TrainConfig, what: str, *, repeats: int) -> Timing:
+    """Times one part of ``config`` on random images with fresh weights.
+
+    Args:
+      config: the run; its data are not read.
+      what: one of ``PARTS``.
+      repeats: timed runs, at least 1, after one that is not counted.
+
+    Returns:
+      A ``Timing``.
+
+    Raises:
+      UserError: if the devices of ``config.num_devices`` are not there.
+    """
+    posterior_steps, prior_steps = config.sampler.posterior_steps, config.sampler.prior_steps
+    steps, per_step, cost = {
+        "posterior": (posterior_steps, posterior_steps, flops.posterior_step(config.model)),
+        "prior": (prior_steps, prior_steps, flops.prior_step(config.model)),
+        "train": (posterior_steps, 1, flops.train_iteration(config)),
+    }[what]
+    if what != "train":
+        cost *= config.batch_size
+
+    program = _program(config, what)
+    arguments = program.arguments()
+    start = time.perf_counter()
+    compiled = program.lower(*arguments).compile()
+    compile_seconds = time.perf_counter() - start
+    memory = _memory(compiled)
+
+    def run() -> None:
+        nonlocal arguments  # donated in training: each run goes on from the last
+        arguments = program.again(arguments, jax.block_until_ready(compiled(*arguments)))
+
+    run()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        seconds.append((time.perf_counter() - start) / per_step)
+    fastest = min(seconds)
+    image_steps = config.batch_size * (steps if what == "train" else 1)
+    statistics_of_device = jax.devices()[0].memory_stats() or {}
+    return Timing(
+        what=what,
+        batch_size=config.batch_size,
+        steps=steps,
+        compile_seconds=compile_seconds,
+        seconds_min=fastest,
+        seconds_median=statistics.median(seconds),
+        image_steps_per_second=image_steps / fastest,
+        gflops_per_second=cost / fastest / 1e9,
+        peak_bytes=statistics_of_device.get("peak_bytes_in_use"),
+        program_bytes=memory.total if memory else None,
+    )
+
+
+def program_memory(config: TrainConfig, what: str) -> Memory | None:
+    """Compiles one part for its devices, from shapes alone, and says what it will hold.
+
+    Args:
+      config: the run; its data are not read.
+      what: one of ``PARTS``.
+
+    Returns:
+      A ``Memory``, or None where the backend does not tell.
+
+    Raises:
+      UserError: if the devices of ``config.num_devices`` are not there.
+    """
+    program = _program(config, what)
+    return _memory(program.lower(*jax.eval_shape(program.arguments)).compile())
+
+
+def _memory(compiled: Any) -> Memory | None:
+    found = compiled.memory_analysis()
+    if found is None:
+        return None
+    return Memory(
+        what_comes_in=found.argument_size_in_bytes,
+        what_goes_out=found.output_size_in_bytes - found.alias_size_in_bytes,
+        temporaries=found.temp_size_in_bytes,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Program:
+    """A jitted part of a config.
+
+    Attributes:
+      lower: arguments or their shapes -> what ``jax.jit(...).lower`` returns.
+      arguments: makes the arguments of the first run.
+      again: (arguments, result) -> the arguments of the next run.
+    """
+
+    lower: Callable[..., Any]
+    arguments: Callable[[], tuple[Any, ...]]
+    again: Callable[[tuple[Any, ...], Any], tuple[Any, ...]]
+
+
+def _images(config: TrainConfig) -> np.ndarray:
+    side = config.model.image_size
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (config.batch_size, side, side, 3), dtype=np.uint8)
+
+
+def sampler(config: TrainConfig, what: str) -> Any:
+    """The Langevin chains of one part, as training runs them.
+
+    Args:
+      config: says how many steps of which size, in what parts, on how many devices.
+      what: ``posterior`` or ``prior``.
+
+    Returns:
+      A jitted function of parameters, one random key per image [B], latents [B, D] and images
+      [B, H, W, 3] in [-1, 1] to the latents after all steps. Its arguments lie as
+      ``sharding.on_all`` and ``sharding.by_rows`` say, or are moved there.
+
+    Raises:
+      UserError: if the devices of ``config.num_devices`` are not there.
+    """
+    mesh = sharding.data_mesh(config.num_devices)
+    rows, on_all = sharding.by_rows(mesh), sharding.on_all(mesh)
+    steps = config.sampler.posterior_steps, config.sampler.posterior_step_size
+    if what == "prior":
+        steps = config.sampler.prior_steps, config.sampler.prior_step_size
+
+    def some(params: Any, keys: jax.Array, z: jax.Array, images: jax.Array) -> jax.Array:
+        def energy(z: jax.Array) -> jax.Array:
+            if what == "prior":
+                return model.prior_energy(config.model, params, z)
+            return model.posterior_energy(config.model, params, z, images)
+
+        return langevin.sample(keys, energy, z, num_steps=steps[0], step_size=steps[1])
+
+    def share(params: Any, *inputs: jax.Array) -> jax.Array:
+        count = len(inputs[0]) // (config.images_at_once or len(inputs[0]))
+        if count == 1:
+            return some(params, *inputs)
+        z = jax.lax.map(lambda part: some(params, *part), in_parts(inputs, count))
+        return z.reshape(-1, z.shape[-1])
+
+    places = (on_all, rows, rows, rows)
+    chains = sharding.on_each(mesh, share, tuple(place.spec for place in places), rows.spec)
+    return jax.jit(chains, in_shardings=places)
+
+
+def _sampler(config: TrainConfig, what: str) -> _Program:
+    def arguments() -> tuple[Any, ...]:
+        mesh = sharding.data_mesh(config.num_devices)
+        params = jax.jit(model.init_params, static_argnums=0)(config.model, jax.random.key(0))
+        keys = jax.random.split(jax.random.key(2), config.batch_size)
+        z = jax.random.normal(jax.random.key(1), (config.batch_size, config.model.latent_dim))
+        images = model.to_unit_range(jax.numpy.asarray(_images(config)))
+        inputs = jax.device_put((keys, z, images), sharding.by_rows(mesh))
+        return jax.device_put(params, sharding.on_all(mesh)), *inputs
+
+    return _Program(sampler(config, what).lower, arguments, lambda arguments, _: arguments)
+
+
+def _train(config: TrainConfig) -> _Program:
+    # Where chains lie in files, the step's own time is still that of chains at hand.
+    config = dataclasses.replace(config, chain_bank="device")
+    parts = (config.model, config.sampler, config.optimizer)
+    mesh = sharding.data_mesh(config.num_devices)
+
+    def arguments() -> tuple[Any, ...]:
+        batch = {
+            "image": _images(config),
+            "index": np.arange(config.batch_size, dtype=np.int32),
+            "flip": np.zeros(config.batch_size, bool),
+        }
+        if mesh.size == 1:
+            return init_state(config, config.batch_size), jax.device_put(batch), config.seed
+        batch["signal"] = np.zeros(mesh.size, np.int32)
+        state = sharding.init_state(config, mesh, config.batch_size)
+        return state, sharding.place_batch(mesh, batch), config.seed
+
+    def lower(state: Any, batch: Any, seed: Any) -> Any:
+        if mesh.size == 1:
+            return unchecked_train_step.lower(*parts, state, batch, seed, config.images_at_once)
+        state, batch = sharding.placed_shapes(mesh, state, batch)
+        return sharded_step.unchecked_train_step.lower(
+            mesh, *parts, state, batch, seed, config.images_at_once
+        )
+
+    return _Program(lower, arguments, lambda arguments, result: (result[0], *arguments[1:]))
+
+
+def _program(config: TrainConfig, what: str) -> _Program:
+    return _train(config) if what == "train" else _sampler(config, what)

@@ -1,0 +1,1 @@
+"""The packed format: one file per split, read through memory maps."""

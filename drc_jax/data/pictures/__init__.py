@@ -1,0 +1,1 @@
+"""Photographs: found, read, cropped and resized."""

@@ -1,0 +1,1 @@
+"""Data sets read from their published archives."""

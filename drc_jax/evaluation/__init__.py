@@ -1,0 +1,1 @@
+"""Scores, masks and pictures of any method's regions; knows arrays and data, no model."""

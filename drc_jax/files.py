@@ -1,0 +1,90 @@
+"""Files and folders: written whole or not at all, tried before the work, locked meanwhile."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+from collections.abc import Iterator
+
+from drc_jax.errors import UserError
+
+
+def writable(path: str | os.PathLike[str], what: str) -> pathlib.Path:
+    """Makes a folder, with those above it, that files can be written to.
+
+    Args:
+      path: the folder.
+      what: what will be written there, for the message.
+
+    Returns:
+      The folder.
+
+    Raises:
+      UserError: if it cannot be made or written.
+    """
+    folder = pathlib.Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {what} to {folder}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"cannot write {what} to {folder}: no permission; choose another folder")
+    return folder
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path, what: str, busy: str) -> Iterator[None]:
+    """Makes a folder and holds it for this process alone, until the block or the process ends.
+
+    Args:
+      path: the folder.
+      what: as for `writable`.
+      busy: the message where another process holds it.
+
+    Raises:
+      UserError: if it cannot be made or written, or another process holds it.
+    """
+    descriptor = os.open(writable(path, what), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(busy) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_png_path(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Checks where a picture shall go, before the work that makes it, and makes its folder.
+
+    Raises:
+      UserError: if the name does not end in .png or the folder cannot be made.
+    """
+    path = pathlib.Path(path)
+    if path.suffix.lower() != ".png":
+        raise UserError(f"the picture {path} must be named *.png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder of {path}: {error.strerror}") from None
+    return path
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file so that a reader, or a killed run, never sees half of it.
+
+    Args:
+      path: the file; its folder must exist. An earlier file is replaced.
+      data: the whole content.
+    """
+    path = pathlib.Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

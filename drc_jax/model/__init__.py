@@ -1,0 +1,1 @@
+"""Deep Region Competition: networks, rendering, energies and losses."""

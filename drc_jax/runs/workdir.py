@@ -1,0 +1,101 @@
+"""A run's folder: what it holds, whose it is, and whether training may go on in it.
+
+config.json             the whole TrainConfig and the fingerprint of the training images
+checkpoints/<step>/     drc_jax.checkpoint
+metrics.jsonl           one JSON object per logged step
+tensorboard/            the same numbers for TensorBoard
+images/step_<step>.png  picture grids
+chain_banks/            drc_jax.chain_files, while a run whose chains are on the host is going on
+"""
+
+import contextlib
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from drc_jax import files
+from drc_jax.config import TrainConfig, differing_fields, from_dict, to_dict
+from drc_jax.errors import UserError
+from drc_jax.files import write_atomically
+
+CONFIG_FILE = "config.json"
+_MAY_CHANGE = ("iterations", "log_every", "image_every", "checkpoint_every", "keep_checkpoints")
+
+
+def _load(workdir: pathlib.Path) -> tuple[TrainConfig, str]:
+    """The stored config and the fingerprint of the images it was trained on."""
+    path = workdir / CONFIG_FILE
+    if not path.is_file():
+        raise UserError(
+            f"{workdir} is not a training folder: it has no {CONFIG_FILE}; give the --workdir of "
+            "an `experiments.train` run"
+        )
+    try:
+        stored = json.loads(path.read_text())
+        return from_dict(TrainConfig, stored["config"]), str(stored["data_fingerprint"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not a config this version can read: {error}") from None
+
+
+def load_config(workdir: pathlib.Path) -> TrainConfig:
+    """The config of the run in ``workdir``.
+
+    Raises:
+      UserError: if the folder is not a run's, or its config cannot be read.
+    """
+    return _load(workdir)[0]
+
+
+def _identity(config: TrainConfig, fingerprint: str) -> dict[str, Any]:
+    """The part of a config that a run keeps for life.
+
+    The place of the data is no part of it: the fingerprint says whether they are the same.
+    """
+    fields = {name: value for name, value in to_dict(config).items() if name not in _MAY_CHANGE}
+    fields["data"] = {**fields["data"], "fingerprint": fingerprint}
+    del fields["data"]["path"]
+    return fields
+
+
+@contextlib.contextmanager
+def claimed(workdir: pathlib.Path, config: TrainConfig, fingerprint: str) -> Iterator[None]:
+    """Makes ``workdir`` this run's, or checks that it is, and holds it until the block ends.
+
+    A new or empty folder gets a ``config.json``. In the folder of an earlier run, the model,
+    data, sampler, optimizer, batch size and seed must be the same; the number of iterations and
+    how often to log, draw and save may change, and are stored anew.
+
+    Args:
+      workdir: the folder; made where missing.
+      config: the run's config.
+      fingerprint: digest of the training images.
+
+    Raises:
+      UserError: if the folder holds other files, or a run with another config or other images,
+        or if another process is training in it. Nothing is written then.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir {workdir} is a file; give a folder")
+    # A run killed while it wrote its config leaves a partial file alone.
+    leftover = f".{CONFIG_FILE}."
+    if workdir.is_dir() and any(not p.name.startswith(leftover) for p in workdir.iterdir()):
+        if not (workdir / CONFIG_FILE).is_file():
+            raise UserError(
+                f"{workdir} holds files but no {CONFIG_FILE}, so it is not a training folder; "
+                "give an empty or a new one"
+            )
+        old_config, old_fingerprint = _load(workdir)
+        different = differing_fields(
+            _identity(old_config, old_fingerprint), _identity(config, fingerprint)
+        )
+        if different:
+            raise UserError(
+                f"{workdir} was trained with another config, so it cannot go on with this one; "
+                f"choose another --workdir or undo: {'; '.join(different)}"
+            )
+    busy = f"another process is training in {workdir}; wait for it or choose another --workdir"
+    with files.locked(workdir, "the run", busy):
+        text = json.dumps({"config": to_dict(config), "data_fingerprint": fingerprint}, indent=2)
+        write_atomically(workdir / CONFIG_FILE, f"{text}\n".encode())
+        yield

@@ -1,0 +1,1 @@
+"""One training iteration, and the run around it."""

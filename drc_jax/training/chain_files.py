@@ -1,0 +1,165 @@
+"""Chain banks as files: their working copies in a run's folder, and the copies of checkpoints.
+
+A run with ``chain_bank`` ``host`` has two files, of posterior and of prior chains, each float32
+[N, 2, D]: 8 bytes per latent and side of an image, so 16 GB for a million images with 1024 latents.
+They are read and written by position instead of through a memory map: a full disk is then an error
+that can be told, where a map ends the process by a signal; the interpreter's lock is free
+meanwhile; and the pages that the system caches do not count as memory of the process.
+"""
+
+import errno
+import os
+import pathlib
+import shutil
+
+import numpy as np
+
+from drc_jax import files
+from drc_jax.errors import UserError
+
+FOLDER = "chain_banks"
+
+NAMES = ("posterior", "prior")
+# Streams 0 and 1 of a run's seed order and mirror its batches.
+_STREAMS = {"posterior": 2, "prior": 3}
+_BLOCK = 4096  # images drawn at a time; part of the rule for the numbers
+_COPY_BYTES = 256 << 20
+
+
+def _path(folder: pathlib.Path, name: str) -> pathlib.Path:
+    return folder / f"{name}.npy"
+
+
+class Bank:
+    """The ``.npy`` file of float32 [N, 2, D] of one of ``NAMES``, one chain at a time."""
+
+    def __init__(self, folder: pathlib.Path, name: str) -> None:
+        self._file = open(_path(folder, name), "r+b", buffering=0)
+        np.lib.format.read_magic(self._file)
+        shape, _, self._dtype = np.lib.format.read_array_header_1_0(self._file)
+        self._start = self._file.tell()
+        self._latents = shape[2]
+
+    def _place(self, row: int) -> int:
+        return self._start + int(row) * self._latents * self._dtype.itemsize
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Chains [B, D] of rows [B], 2 * image + side."""
+        chains = np.empty((len(rows), self._latents), self._dtype)
+        for row, chain in zip(rows, chains, strict=True):
+            if os.preadv(self._file.fileno(), [chain], self._place(row)) != chain.nbytes:
+                raise OSError(errno.EIO, "file is cut short", self._file.name)
+        return chains
+
+    def write(self, rows: np.ndarray, chains: np.ndarray) -> None:
+        """Replaces the chains of rows [B] by [B, D]."""
+        for row, chain in zip(rows, np.ascontiguousarray(chains), strict=True):
+            if os.pwrite(self._file.fileno(), chain, self._place(row)) != chain.nbytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def create(folder: pathlib.Path, num_images: int, latent_dim: int, seed: int) -> None:
+    """Writes fresh working files, N(0, I), holding a few thousand images in memory.
+
+    Chains of images 4096 b to 4096 (b + 1) - 1 are
+    ``numpy.random.default_rng([seed, stream, b]).standard_normal(..., float32)``, image by image
+    and first the unmirrored one; the stream is 2 for posterior and 3 for prior chains. They are
+    others than those of a run whose chains are on the device.
+
+    Args:
+      folder: of the files; what is there is replaced.
+      num_images: N.
+      latent_dim: D.
+      seed: the run's.
+
+    Raises:
+      UserError: if they cannot be written, as on a full disk.
+    """
+    files.writable(folder, "chains")
+    header = {"descr": "<f4", "fortran_order": False, "shape": (num_images, 2, latent_dim)}
+    try:
+        for name in NAMES:
+            with open(_path(folder, name), "wb") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                for block in range(-(-num_images // _BLOCK)):
+                    rng = np.random.default_rng([seed, _STREAMS[name], block])
+                    count = min(_BLOCK, num_images - block * _BLOCK)
+                    chains = rng.standard_normal((count, 2, latent_dim), np.float32)
+                    file.write(chains.astype("<f4", copy=False).data)
+    except OSError as error:
+        raise _not_written(folder, error) from None
+
+
+def num_bytes(num_images: int, latent_dim: int) -> int:
+    """Size of the two files in bytes."""
+    return len(NAMES) * num_images * 2 * latent_dim * 4
+
+
+def restore(saved: pathlib.Path, folder: pathlib.Path) -> None:
+    """Makes the working files those of a checkpoint.
+
+    Args:
+      saved: folder of the checkpoint's copies.
+      folder: of the files; what is there is replaced.
+
+    Raises:
+      UserError: if they cannot be written, as on a full disk.
+    """
+    try:
+        copy_files(saved, folder)
+    except OSError as error:
+        raise _not_written(folder, error) from None
+
+
+def _not_written(folder: pathlib.Path, error: OSError) -> UserError:
+    """Frees the room that unfinished files take, and says what is wrong."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return UserError(f"cannot write the chains of all images to {folder}: {error.strerror}")
+
+
+def copy_files(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies the files of one folder to another, made where missing, in blocks.
+
+    Raises:
+      OSError: as on a full disk.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for name in NAMES:
+        _copy(_path(source, name), _path(target, name))
+
+
+def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies a file inside the kernel, which shares its blocks where the file system can."""
+    with open(source, "rb", buffering=0) as old, open(target, "wb", buffering=0) as new:
+        left = os.fstat(old.fileno()).st_size
+        try:
+            while left > 0:
+                copied = os.copy_file_range(old.fileno(), new.fileno(), min(left, _COPY_BYTES))
+                if copied == 0:
+                    raise OSError(errno.EIO, "file was cut short while copied", str(source))
+                left -= copied
+            return
+        except AttributeError:  # not on this system
+            pass
+        except OSError as error:
+            # Between some file systems and on old kernels it is refused.
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+    shutil.copyfile(source, target)
+
+
+def read_posterior(folder: pathlib.Path, num_images: int) -> np.ndarray:
+    """The posterior chains [num_images, D] of the first images, not mirrored, of a folder's file.
+
+    Args:
+      folder: of a checkpoint's copies.
+      num_images: how many; at most as many as there are.
+    """
+    bank = Bank(folder, "posterior")
+    try:
+        return bank.read(2 * np.arange(num_images))
+    finally:
+        bank.close()

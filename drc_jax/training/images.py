@@ -1,0 +1,90 @@
+"""The images a config trains on: where they lie, generating them, and whether they fit."""
+
+import functools
+import os
+import pathlib
+
+from drc_jax.config import SYNTHETIC_DATASETS, TrainConfig
+from drc_jax.data.packed.format import PackedSplit, open_split, splits
+from drc_jax.data.prepare import prepare_synthetic
+from drc_jax.errors import UserError
+from drc_jax.training import processes
+
+
+def data_folder(config: TrainConfig) -> pathlib.Path:
+    """``data.path``, or ``data/<dataset>_<image size>`` where that is empty."""
+    name = f"{config.data.dataset}_{config.model.image_size}"
+    return pathlib.Path(config.data.path or f"data/{name}")
+
+
+def open_training_split(config: TrainConfig) -> PackedSplit:
+    """Opens the training images, generating a synthetic data set where it is missing.
+
+    Of several processes the first generates, then the others where they do not see its files.
+
+    Raises:
+      UserError: if there are none, or they do not fit the config.
+    """
+    folder = data_folder(config)
+    if config.data.dataset in SYNTHETIC_DATASETS:
+        generate = functools.partial(_generate, config, folder)
+        processes.first_only(generate)
+        if not processes.is_first():
+            generate()
+    split = open_split(folder, "train")
+    check_fits(config, split)
+    return split
+
+
+def _generate(config: TrainConfig, folder: pathlib.Path) -> None:
+    """Makes the splits of a synthetic data set that are missing."""
+    data = config.data
+    if "train" in splits(folder):
+        check_fits(config, open_split(folder, "train"))
+    else:
+        print(f"generating {data.num_train} images of {data.dataset} in {folder}", flush=True)
+    prepare_synthetic(
+        data.dataset,
+        folder,
+        size=config.model.image_size,
+        num_train=data.num_train,
+        num_test=data.num_test,
+        seed=data.seed,
+        workers=os.cpu_count() or 1,
+    )
+
+
+def check_fits(config: TrainConfig, split: PackedSplit) -> None:
+    """Refuses images that the config cannot be trained on.
+
+    Raises:
+      UserError: naming the size or number that does not fit and what would.
+    """
+    check_size(config, split)
+    if config.batch_size > len(split):
+        raise UserError(
+            f"batch_size {config.batch_size} is more than the {len(split)} images of "
+            f"{split.path}; use at most {len(split)}"
+        )
+
+
+def check_size(config: TrainConfig, split: PackedSplit) -> None:
+    """Refuses images of another size than the model's.
+
+    Raises:
+      UserError: naming both sizes and what would fit.
+    """
+    size, wanted = split.info.image_size, config.model.image_size
+    if size == wanted:
+        return
+    blocks = (size // 4).bit_length() - 1
+    other_model = (
+        f"give model.generator_channels {blocks + 1} entries and model.classifier_channels "
+        f"{blocks}, or "
+        if blocks > 0 and size == 4 * 2**blocks
+        else ""
+    )
+    raise UserError(
+        f"the images of {split.path} are {size}x{size}, the model's {wanted}x{wanted}; "
+        f"{other_model}prepare the data at {wanted} pixels and set data.path to them"
+    )

@@ -1,0 +1,274 @@
+"""Evaluation with made-up inference, so that every score is known beforehand."""
+
+import csv
+import json
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from drc_jax.data.packed import format as packed
+from drc_jax.data.packed import writing as packing
+from drc_jax.errors import UserError
+from drc_jax.evaluation import evaluate as evaluation
+from drc_jax.evaluation import metrics
+
+SIZE = 16
+COUNT = 13
+FILES = {"test.json", "test.csv", "test_grid.png", "test_best.png", "test_worst.png"}
+
+
+@pytest.fixture
+def data() -> tuple[np.ndarray, np.ndarray]:
+    """Images whose first pixel is their index, and random masks."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (COUNT, SIZE, SIZE, 3), np.uint8)
+    images[:, 0, 0, 0] = np.arange(COUNT)
+    masks = (rng.random((COUNT, SIZE, SIZE)) < 0.3).astype(np.uint8)
+    return images, masks
+
+
+def _open(root, images, masks) -> packed.PackedSplit:
+    masks = [None] * len(images) if masks is None else masks
+    records = [
+        packed.Record(image, mask, f"image {i}, quoted")
+        for i, (image, mask) in enumerate(zip(images, masks, strict=True))
+    ]
+    has_masks = masks[0] is not None
+    packing.write_split(
+        root, "test", records, image_size=SIZE, has_masks=has_masks, source={"kind": "made up"}
+    )
+    return packed.open_split(root, "test")
+
+
+@pytest.fixture
+def split(tmp_path, data) -> packed.PackedSplit:
+    return _open(tmp_path / "data", *data)
+
+
+class Inference:
+    """Knows the masks to infer by the index in each image's first pixel."""
+
+    def __init__(self, pi_foreground: np.ndarray) -> None:
+        self.pi_foreground = pi_foreground  # [N, S, S], or [N, K - 1, S, S]
+        self.shapes: list[tuple[int, ...]] = []
+        self.numbers: list[int] = []
+
+    def __call__(self, images, number):
+        self.shapes.append(images.shape)
+        self.numbers.append(number)
+        index = images[:, 0, 0, 0]
+        foreground = self.pi_foreground[index].astype(np.float32)
+        if foreground.ndim == 3:
+            foreground = foreground[:, None]
+        pi = np.concatenate([foreground, 1 - foreground.sum(1, keepdims=True)], axis=1)
+        painted = np.empty((*pi.shape, 3), np.float32)
+        for k in range(pi.shape[1]):
+            painted[:, k] = -0.5 if k == pi.shape[1] - 1 else 0.25 * k
+        # Off by 0.01 times the index, on half of the pixels.
+        observed = images.astype(np.float32) / 127.5 - 1
+        offset = np.zeros_like(observed)
+        offset[:, : SIZE // 2] = 0.01 * index[:, None, None, None]
+        return types.SimpleNamespace(pi=pi, images=painted, reconstruction=observed + offset)
+
+
+def _evaluate(inference, split, folder, **options):
+    options = {"batch_size": 5, "split_name": "test", **options}
+    return evaluation.evaluate(inference, split, output_dir=folder, **options)
+
+
+def test_report_csv_and_json_agree_with_the_metrics_and_each_other(tmp_path, data, split) -> None:
+    masks = data[1] == 1
+    pred = masks.copy()
+    pred[:, : SIZE // 4] ^= True
+    pred[4] = ~masks[4]
+    # On the fence is background: strictly more than one half is needed.
+    pi = np.where(pred, 0.6, 0.5)
+    inference = Inference(pi)
+    seen = []
+    mean_mask = np.linspace(0, 1, SIZE * SIZE).reshape(SIZE, SIZE)
+    report = _evaluate(
+        inference,
+        split,
+        tmp_path / "out" / "deep",
+        mean_train_mask=mean_mask,
+        settings={"steps": 300, "seed": 1},
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert inference.shapes == [(5, SIZE, SIZE, 3)] * 3 and inference.numbers == [0, 1, 2]
+    assert seen == [(5, 13), (10, 13), (13, 13)]
+
+    columns = metrics.columns(pred, masks)
+    for name in ("fixed", "dataset_flip", "oracle"):
+        expected = getattr(columns, name)
+        assert report.scores[name].iou == pytest.approx(expected.iou.mean())
+        assert report.scores[name].dice == pytest.approx(expected.dice.mean())
+    assert report.scores["oracle"].iou > report.scores["fixed"].iou
+    assert not report.is_flipped
+    floor = report.floors["mean_train_mask"]
+    assert floor is not None
+    expected = metrics.iou(np.broadcast_to(mean_mask > 0.5, masks.shape), masks).mean()
+    assert floor.iou == pytest.approx(expected)
+    all_foreground = report.floors["all_foreground"]
+    assert all_foreground is not None and all_foreground.iou == pytest.approx(masks.mean())
+    assert report.true_share == pytest.approx(masks.mean())
+    assert report.predicted_share == pytest.approx(pred.mean())
+    assert report.reconstruction_error == pytest.approx(0.005 * np.arange(COUNT).mean(), abs=1e-6)
+
+    folder = tmp_path / "out" / "deep"
+    assert {path.name for path in folder.iterdir()} == FILES
+    stored = json.loads((folder / "test.json").read_text())
+    assert stored["num_images"] == COUNT and stored["settings"] == {"steps": 300, "seed": 1}
+    assert stored["scores"]["oracle"]["dice"] == report.scores["oracle"].dice
+    assert stored["floors"]["mean_train_mask"]["iou"] == floor.iou
+
+    with open(folder / "test.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == split.names
+    assert [int(row["index"]) for row in rows] == list(range(COUNT))
+    table = {k: np.array([float(row[k]) for row in rows]) for k in list(rows[0])[2:]}
+    for column in ("fixed", "oracle"):
+        for score in ("iou", "dice"):
+            mean = stored["scores"][column][score]
+            assert table[f"{column}_{score}"].mean() == pytest.approx(mean, abs=1e-6)
+            best = np.maximum(table[f"fixed_{score}"], table[f"flipped_{score}"])
+            np.testing.assert_array_equal(table[f"oracle_{score}"], best)
+    np.testing.assert_allclose(table["fixed_iou"], columns.fixed.iou, atol=1e-6)
+    np.testing.assert_allclose(table["true_share"], masks.mean((1, 2)), atol=1e-6)
+    np.testing.assert_allclose(table["predicted_share"], pred.mean((1, 2)), atol=1e-6)
+    np.testing.assert_allclose(table["reconstruction_error"], 0.005 * np.arange(COUNT), atol=2e-6)
+
+
+def test_exchanged_regions_show_in_the_flip_columns_only(tmp_path, data, split) -> None:
+    report = _evaluate(Inference(1.0 - data[1]), split, tmp_path)
+    assert report.is_flipped
+    assert report.scores["fixed"] == evaluation.Score(0, 0)
+    assert report.scores["dataset_flip"] == report.scores["oracle"] == evaluation.Score(1, 1)
+    assert report.floors["mean_train_mask"] is None
+    assert json.loads((tmp_path / "test.json").read_text())["floors"]["mean_train_mask"] is None
+
+
+def test_several_foregrounds_are_summed(tmp_path, data, split) -> None:
+    shares = np.stack([0.3 * data[1], 0.4 * data[1]], axis=1)
+    report = _evaluate(Inference(shares), split, tmp_path)
+    assert report.scores["fixed"] == evaluation.Score(1, 1)
+    # In the grid such pixels show the second foreground, 0.25, the heavier.
+    picture = _picture(tmp_path / "test_grid.png")
+    cut_out = _cell(picture, 2, 3, rows=6, columns=10)
+    expected = np.where(data[1][3], round(1.25 * 127.5), 128)
+    np.testing.assert_array_equal(cut_out[..., 0], expected)
+
+
+def _picture(path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def _cell(picture, row, column, *, rows, columns) -> np.ndarray:
+    """One image of a grid at its own size: 16 pixels are shown as 112, cells are 4 apart."""
+    y = picture.shape[0] - (rows - row) * 116
+    x = picture.shape[1] - (columns - column) * 116
+    return picture[y : y + 112 : 7, x : x + 112 : 7]
+
+
+def test_pictures_show_the_right_images(tmp_path, data, split) -> None:
+    images, masks = data
+    # Image i gets one wrong column of pixels more than the image before.
+    pred = masks.copy()
+    for i in range(COUNT):
+        pred[i, :, :i] ^= 1
+    _evaluate(Inference(pred), split, tmp_path)
+
+    grid = _picture(tmp_path / "test_grid.png")
+    for i in (0, 4, 5, 9):
+        cells = [_cell(grid, row, i, rows=6, columns=10) for row in range(6)]
+        np.testing.assert_array_equal(cells[0], images[i])
+        assert abs(cells[1].astype(int) - images[i]).max() <= np.ceil(0.01 * i * 127.5)
+        np.testing.assert_array_equal(cells[2], 128)  # the foreground's 0.0 and grey are both 128
+        np.testing.assert_array_equal(cells[3], 64)
+        np.testing.assert_array_equal(cells[4][..., 1], 255 * masks[i])
+        np.testing.assert_array_equal(cells[5][..., 2], 255 * pred[i])
+
+    order = np.argsort(metrics.iou(pred == 1, masks == 1))
+    for name, ranked in (("best", order[::-1]), ("worst", order)):
+        picture = _picture(tmp_path / f"test_{name}.png")
+        for column in range(8):
+            image = ranked[column]
+            cells = [_cell(picture, row, column, rows=3, columns=8) for row in range(3)]
+            np.testing.assert_array_equal(cells[0], images[image])
+            np.testing.assert_array_equal(cells[1][..., 0], 255 * masks[image])
+            np.testing.assert_array_equal(cells[2][..., 0], 255 * pred[image])
+
+
+def test_fewer_images_than_a_batch_or_a_grid(tmp_path, data) -> None:
+    split = _open(tmp_path / "few", data[0][:2], data[1][:2])
+    report = _evaluate(Inference(data[1]), split, tmp_path)
+    assert report.num_images == 2 and report.scores["fixed"].iou == 1
+
+
+def _never(*_):
+    raise AssertionError("inference must not start")
+
+
+def test_mistakes_are_named_before_any_inference(tmp_path, data, split) -> None:
+    bare = _open(tmp_path / "bare", data[0], None)
+    with pytest.raises(UserError, match="no masks"):
+        _evaluate(_never, bare, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match=r"mean training mask is \(8, 8\).*\(16, 16\)"):
+        _evaluate(_never, split, tmp_path / "out", mean_train_mask=np.zeros((8, 8)))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write results to .*file"):
+        _evaluate(_never, split, tmp_path / "file")
+    with pytest.raises(UserError, match="batch_size must be at least 1"):
+        _evaluate(_never, split, tmp_path / "out", batch_size=0)
+    with pytest.raises(TypeError, match="JSON"):
+        _evaluate(_never, split, tmp_path / "out", settings={"array": np.zeros(2)})
+
+
+def test_values_that_are_not_finite_name_their_image(tmp_path, data, split) -> None:
+    pi = data[1].astype(np.float32)
+    pi[7, 2, 3] = np.nan
+    with pytest.raises(UserError, match=r"not finite for image 7 \(image 7, quoted\)"):
+        _evaluate(Inference(pi), split, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_wrong_shapes_are_named(tmp_path, split) -> None:
+    with pytest.raises(ValueError, match=r"K >= 2 .*\(5, 2, 8, 8\)"):
+        _evaluate(
+            lambda images, _: types.SimpleNamespace(
+                pi=np.zeros((5, 2, 8, 8)),
+                images=np.zeros((5, 2, 8, 8, 3)),
+                reconstruction=np.zeros((5, 8, 8, 3)),
+            ),
+            split,
+            tmp_path,
+        )
+
+
+def test_format_table() -> None:
+    report = evaluation.Report(
+        split="test",
+        num_images=1000,
+        scores={
+            "fixed": evaluation.Score(0.78812, 0.87549),
+            "dataset_flip": evaluation.Score(0.789, 0.876),
+            "oracle": evaluation.Score(1.0, 1.0),
+        },
+        is_flipped=True,
+        floors={"all_foreground": evaluation.Score(0.1, 0.2), "mean_train_mask": None},
+        reconstruction_error=0.04321,
+        true_share=0.2,
+        predicted_share=0.25,
+        settings={},
+    )
+    lines = evaluation.format_table(report).splitlines()
+    assert lines[2].split() == ["IoU", "78.8", "78.9", "100.0", "|", "10.0", "-"]
+    assert lines[3].split() == ["Dice", "87.5", "87.6", "100.0", "|", "20.0", "-"]
+    # Numbers end under the last letter of their heading.
+    ends = [lines[1].index(name) + len(name) for name in ("fixed", "flip", "oracle", "ground")]
+    assert all(lines[2][end - 2] == "." for end in ends)
+    assert "complemented" in lines[4] and "25.0% (truth 20.0%)" in lines[4]
+    assert max(map(len, lines)) <= 80

@@ -1,0 +1,325 @@
+"""Extraction: files of every size and kind, restarts, names, failures, and the program."""
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from drc_jax import inference
+from drc_jax.config import DataConfig, ModelConfig, SamplerConfig, TrainConfig
+from drc_jax.data.pictures.decode import EXTENSIONS, read_mask
+from drc_jax.data.pictures.files import Problem, list_files, output_stems
+from drc_jax.errors import UserError
+from drc_jax.evaluation.extract import extract, from_square, to_square
+from drc_jax.inference import infer_latents
+from drc_jax.model import render as model
+from drc_jax.runs import checkpoint
+from drc_jax.runs.workdir import claimed
+from tests.helpers import hostile
+
+SIDE = 8
+ENDINGS = (".png", ".webp", ".jpg")
+
+
+def red_is_foreground(images, number):
+    """In the place of a model: pi_f is the red channel, the background is all blue."""
+    pi_f = images[..., 0].astype(np.float32) / 255
+    blue = np.broadcast_to(np.float32([-1, -1, 1]), images.shape)
+    return SimpleNamespace(
+        pi=np.stack([pi_f, 1 - pi_f], axis=1),
+        images=np.stack([blue, blue], axis=1),
+        reconstruction=blue,
+    )
+
+
+def half_red(width, height, vertical=True):
+    """A picture whose left (or upper) half is red on black."""
+    image = np.zeros((height, width, 3), np.uint8)
+    if vertical:
+        image[:, : width // 2, 0] = 255
+    else:
+        image[: height // 2, :, 0] = 255
+    return image
+
+
+def run(source, output, **options):
+    settings = dict(image_size=SIDE, batch_size=4) | options
+    return extract(red_is_foreground, source, output, **settings)
+
+
+def opened(path):
+    with Image.open(path) as image:
+        return image.mode, np.asarray(image)
+
+
+def test_the_files_of_a_picture(tmp_path):
+    photo = half_red(32, 16)
+    photo[..., 1] = np.arange(16)[:, None] * 10  # details that the model does not see
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    result = run(tmp_path / "a.png", tmp_path / "out")
+    assert (result.num_done, result.failed, result.ignored) == (1, [], [])
+    out = tmp_path / "out"
+    mode, mask = opened(out / "masks/a.png")
+    assert mode == "L" and set(np.unique(mask)) == {0, 255}
+    np.testing.assert_array_equal(mask == 255, photo[..., 0] == 255)
+    mode, cut_out = opened(out / "cutouts/a.png")
+    assert mode == "RGBA"
+    np.testing.assert_array_equal(cut_out[..., :3], photo)
+    alpha = cut_out[..., 3].astype(int)
+    assert (alpha[:, :8] == 255).all() and (alpha[:, 24:] == 0).all()
+    assert ((0 < alpha[:, 14:18]) & (alpha[:, 14:18] < 255)).all()  # soft between
+    mode, background = opened(out / "backgrounds/a.png")
+    assert mode == "RGB"
+    assert (background[mask == 255] == (0, 0, 255)).all()  # generated where the object was
+    np.testing.assert_array_equal(background[:, 24:], photo[:, 24:])  # the picture elsewhere
+    mode, row = opened(out / "side_by_side/a.jpg")
+    assert mode == "RGB" and row.shape[1] > 4 * 32
+    assert not (out / "failed.txt").exists()
+
+
+def test_soft_masks_and_webp(tmp_path):
+    Image.fromarray(half_red(32, 16)).save(tmp_path / "a.png")
+    run(tmp_path / "a.png", tmp_path / "out", soft=True, file_format="webp")
+    _, mask = opened(tmp_path / "out/masks/a.webp")
+    mode, cut_out = opened(tmp_path / "out/cutouts/a.webp")
+    assert mode == "RGBA" and len(np.unique(mask)) > 2
+    np.testing.assert_array_equal(mask[..., 0] if mask.ndim == 3 else mask, cut_out[..., 3])
+    np.testing.assert_array_equal(cut_out[..., :3], half_red(32, 16))
+
+
+@pytest.mark.parametrize("crop", ["stretch", "centre", "letterbox"])
+@pytest.mark.parametrize("size", [(8, 8), (48, 16), (16, 48), (4, 4), (33, 21)])
+def test_a_mask_lies_where_its_object_is(tmp_path, crop, size):
+    width, height = size
+    photo = half_red(width, height, vertical=width < height)
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    run(tmp_path / "a.png", tmp_path / "out", crop=crop)
+    mask = read_mask(tmp_path / "out/masks/a.png")
+    expected = photo[..., 0] > 127
+    if crop == "centre" and width != height:
+        margin, side = abs(width - height) // 2, min(size)
+        seen = np.zeros_like(expected)
+        part = (slice(margin, margin + side), slice(None))
+        seen[part if height > width else part[::-1]] = True
+        expected &= seen
+    # Only pixels on the edge of the halves may differ, by how coarse the model sees.
+    assert mask.shape == expected.shape
+    assert np.mean(mask != expected) <= 0.08
+
+
+def test_to_and_from_square_are_inverse():
+    smooth = np.linspace(0, 255, 64, dtype=np.uint8)
+    photo = np.stack(np.broadcast_arrays(smooth[None, :], smooth[:40, None], np.uint8(9)), axis=2)
+    for crop in ("stretch", "letterbox"):
+        square = Image.fromarray(to_square(photo, 32, crop))
+        back = np.asarray(from_square(square, 64, 40, crop)).astype(int)
+        assert np.abs(back - photo)[2:-2, 2:-2].max() <= 6, crop
+    square = Image.fromarray(to_square(photo, 40, "centre"))
+    back = np.asarray(from_square(square, 64, 40, "centre"))
+    np.testing.assert_array_equal(back[:, 12:52], photo[:, 12:52])
+    assert not back[:, :12].any() and not back[:, 52:].any()
+
+
+def test_a_hostile_folder(tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "photos/out"
+    photos.mkdir()
+    what = hostile.write(photos)
+    shapes = set()
+
+    def infer_batch(images, number):
+        shapes.add(images.shape)
+        return red_is_foreground(images, number)
+
+    seen = []
+    options = dict(image_size=SIDE, batch_size=16, progress=lambda *counts: seen.append(counts))
+    result = extract(infer_batch, photos, out, **options)
+    assert shapes == {(16, SIDE, SIDE, 3)}
+    assert [problem.name for problem in result.failed] == what.damaged
+    assert [problem.name for problem in result.ignored] == what.ignored
+    good = sorted(what.good + what.duplicates)
+    assert result.num_done == len(good)
+    for kind in ("masks", "cutouts", "backgrounds", "side_by_side"):
+        assert sum(path.is_file() for path in (out / kind).rglob("*")) == len(good), kind
+    assert len((out / "failed.txt").read_text().splitlines()) == len(what.damaged)
+    assert seen[-1][1] == len(good) + len(what.damaged) + len(what.ignored) - 4  # not entered: 4
+    with Image.open(photos / "turned/6.jpg") as stored:
+        assert opened(out / "masks/turned/6.jpg.png")[1].shape == stored.size  # turned
+
+
+def test_a_closed_sub_folder_is_a_failure(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(half_red(20, 16)).save(tmp_path / "photos/a.jpg")
+
+    def listed(*arguments):
+        return list_files(*arguments)._replace(closed=[Problem("sub", "cannot be entered")])
+
+    monkeypatch.setattr("drc_jax.evaluation.extract.list_files", listed)
+    steps: list[tuple[int, int]] = []
+    result = run(tmp_path / "photos", tmp_path / "out", progress=lambda *step: steps.append(step))
+    assert result == (1, [Problem("sub", "cannot be entered")], []) and steps == [(1, 1)]
+    assert (tmp_path / "out/failed.txt").read_text() == "sub: cannot be entered\n"
+
+
+def test_what_the_inference_or_the_disk_fails_at_is_named(tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for name in "abc":
+        Image.fromarray(half_red(16, 16)).save(photos / f"{name}.png")
+    (out / "masks/b.png").mkdir(parents=True)
+
+    def infer_batch(images, number):
+        regions = red_is_foreground(images, number)
+        regions.pi[0] = np.nan
+        return regions
+
+    result = extract(infer_batch, photos, out, image_size=SIDE, batch_size=8)
+    assert result.num_done == 1 and (out / "masks/c.png").is_file()
+    reasons = dict(result.failed)
+    assert "not finite" in reasons["a.png"] and "cannot be written" in reasons["b.png"]
+    (out / "masks/b.png").rmdir()
+    assert run(photos, out).num_done == 3 and not (out / "failed.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "words"),
+    [
+        ("nowhere", "out", "no picture or folder"),
+        ("empty", "out", "no files in"),
+        ("photos", "photos", "the folder of the pictures"),
+        ("photos", "photos/a.png", "cannot write to"),
+    ],
+)
+def test_useless_folders(tmp_path, source, output, words):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(half_red(16, 16)).save(tmp_path / "photos/a.png")
+    with pytest.raises(UserError, match=words):
+        run(tmp_path / source, tmp_path / output)
+
+
+def test_output_names_never_meet():
+    names = ["a.jpg", "a.png", "A.JPEG", "b.jpg", "b.txt", "b", "c.jpg", "c.png/d.jpg", "a.jpg.png",
+             "sub/a.jpg", "\u00e9.jpg", "e\u0301.png", "x" * 251 + ".jpg", "x" * 250 + "y.jpg",
+             "犬" * 80 + ".jpg", "x.y.z.jpg"]  # fmt: skip
+    stems = output_stems(names, EXTENSIONS, ENDINGS)
+    assert stems["sub/a.jpg"] == "sub/a" and stems["x.y.z.jpg"] == "x.y.z"
+    assert stems["b.jpg"] == "b" and stems["b.txt"] == "b.txt"  # a caption changes no names
+    assert stems["a.jpg"] == "a.jpg" and stems["A.JPEG"] == "A.JPEG"
+    assert stems["c.jpg"] != "c"  # c.png is a folder
+    paths = [stem + ".png" for stem in stems.values()]
+    assert len({path.casefold() for path in paths}) == len(names)
+    assert all(len(path.encode()) <= 210 for path in paths)
+    assert output_stems(names[::-1], EXTENSIONS, ENDINGS) == stems
+
+
+CONFIG = TrainConfig(
+    model=ModelConfig(
+        zf_dim=4,
+        zb_dim=4,
+        zs_dim=4,
+        generator_channels=(4, 4),
+        classifier_channels=(4,),
+        ebm_width=4,
+        ebm_reassign_width=4,
+        num_fg_categories=2,
+        num_bg_categories=2,
+    ),
+    sampler=SamplerConfig(prior_steps=1, posterior_steps=1, test_steps=3),
+    data=DataConfig(dataset="noise", path="unused"),
+    batch_size=2,
+)
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Noise in the place of trained parameters; initialising would be one more compile."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: model.init_params(CONFIG.model, jax.random.key(0)))
+    return jax.tree.map(lambda x: rng.normal(size=x.shape, scale=0.3).astype(np.float32), shapes)
+
+
+def test_restarts_keep_the_chain_of_lowest_energy_for_each_image(params):
+    config, key = CONFIG.model, jax.random.key(0)
+    images = np.random.default_rng(0).integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
+    options = dict(num_steps=3, step_size=0.1)
+    chains = [
+        infer_latents(config, params, jax.random.fold_in(key, i), images, **options)
+        for i in range(5)
+    ]
+    energies = np.stack([inference._energy(config, params, z, images) for z in chains])
+    best = energies.argmin(axis=0)
+    assert len(set(best)) > 1  # images differ in which chain is theirs
+    expected = inference._render(
+        config, params, jnp.stack([chains[winner][i] for i, winner in enumerate(best)])
+    )
+    kept = inference.infer_lowest_energy(config, params, key, images, num_restarts=5, **options)
+    np.testing.assert_allclose(kept.pi, expected.pi, atol=1e-5)
+    np.testing.assert_allclose(kept.images, expected.images, atol=1e-5)
+    with pytest.raises(ValueError, match="num_restarts"):
+        inference.infer_lowest_energy(config, params, key, images, num_restarts=0, **options)
+
+
+def test_energies_that_are_no_numbers_never_win():
+    nan = np.float32("nan")
+    energy, z = inference._lower(
+        jnp.array([1.0, nan, 2.0, nan]),
+        jnp.zeros((4, 1)),
+        jnp.array([nan, 5.0, 1.0, nan]),
+        jnp.ones((4, 1)),
+    )
+    np.testing.assert_array_equal(energy, [1.0, 5.0, 1.0, nan])
+    np.testing.assert_array_equal(z[:3, 0], [0, 1, 1])
+
+
+@dataclasses.dataclass
+class Trained:
+    """As much of a training state as extraction reads."""
+
+    params: Any
+    step: np.ndarray
+
+
+# In a process of its own: programs' flags share names. Tells how often inference was compiled.
+PROGRAM = """if True:
+    import atexit
+    from drc_jax.infer import infer_latents
+    from experiments import cli, extract
+
+    atexit.register(lambda: print("compiled", infer_latents._cache_size()))
+    cli.run(extract.main)
+"""
+
+
+def test_the_program(tmp_path, params):
+    workdir, photos, out = tmp_path / "run", tmp_path / "photos", tmp_path / "out"
+    with claimed(workdir, CONFIG, "0"), checkpoint.CheckpointWriter(workdir, keep=1) as writer:
+        writer.save(1, Trained(params, np.int32(1)))
+    photos.mkdir()
+    for i in range(6):
+        Image.fromarray(half_red(20 + i, 16)).save(photos / f"{i}.jpg")
+    (photos / "bad.jpg").write_text("words")
+
+    def start(*arguments):
+        return subprocess.run(
+            [sys.executable, "-c", PROGRAM, f"--workdir={workdir}", f"--output={out}", *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=pathlib.Path(__file__).resolve().parents[2],
+        )
+
+    done = start(f"--input={photos}", "--restarts=2", "--batch_size=4", "--crop=letterbox")
+    assert done.returncode == 0, done.stderr
+    assert "failed: bad.jpg is no readable JPEG" in done.stdout
+    assert "6 pictures done" in done.stdout
+    assert "compiled 1\n" in done.stdout  # six pictures are a batch and a half
+    assert opened(out / "masks/2.png")[1].shape == (16, 22)
+    assert start(f"--input={photos / 'bad.jpg'}").returncode == 1

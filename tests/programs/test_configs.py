@@ -1,0 +1,86 @@
+"""Every config file loads, and has the paper's numbers where it claims to."""
+
+import importlib
+import pathlib
+
+import pytest
+
+from drc_jax.config import ModelConfig, TrainConfig
+from experiments.config_flag import train_config
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
+NAMES = sorted(p.stem for p in CONFIGS.glob("*.py") if p.stem != "__init__")
+
+# Table 1 and SPEC section 2: D_f, D_b, D_s, K_f, K_b, orthogonality weight, test steps.
+TABLE_1 = {
+    "birds": (256, 256, 512, 200, 200, 0.1, 2500),
+    "dogs": (256, 256, 512, 200, 200, 1.0, 300),
+    "cars": (256, 192, 512, 200, 200, 1.0, 300),
+    "clevr6": (256, 2, 256, 30, 10, 1.0, 5000),
+    "tm_dsprites": (256, 4, 1024, 30, 10, 1.0, 5000),
+}
+
+
+def load(name: str) -> TrainConfig:
+    return train_config(importlib.import_module(f"configs.{name}").get_config())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loads_locked_and_says_how_to_run_it(name):
+    module = importlib.import_module(f"configs.{name}")
+    config = module.get_config()
+    assert config.is_locked and config.model.is_locked
+    assert isinstance(train_config(config), TrainConfig)
+    if name != "default":
+        assert f"experiments.train --config=configs/{name}.py" in module.__doc__
+        assert "Cost:" in module.__doc__ and "Score:" in module.__doc__
+
+
+def test_default_is_the_dataclasses_default():
+    assert load("default") == TrainConfig()
+
+
+@pytest.mark.parametrize("name", TABLE_1)
+def test_table_1(name):
+    config = load(name)
+    model = config.model
+    assert (
+        model.zf_dim,
+        model.zb_dim,
+        model.zs_dim,
+        model.num_fg_categories,
+        model.num_bg_categories,
+        model.orthogonality_weight,
+        config.sampler.test_steps,
+    ) == TABLE_1[name]
+    # Table 2 and appendix B are the same for every data set.
+    assert model.generator_channels == (128, 1024, 512, 256, 128, 64)
+    assert model.classifier_channels == (64, 128, 256, 512, 1024)
+    assert (model.ebm_width, model.ebm_reassign_width, model.sigma) == (200, 200, 0.25)
+    sampler = config.sampler
+    assert (sampler.prior_steps, sampler.prior_step_size) == (60, 0.4)
+    assert (sampler.posterior_steps, sampler.posterior_step_size) == (40, 0.1)
+    assert (config.batch_size, config.iterations) == (48, 10_000)
+    optimizer = config.optimizer
+    assert (optimizer.generator_learning_rate, optimizer.ebm_learning_rate) == (1e-4, 2e-5)
+    assert (optimizer.beta1, optimizer.beta2, optimizer.clip_norm) == (0.5, 0.999, 0.0)
+    assert config.data.dataset == name
+
+
+def test_released_code():
+    config = load("released_code")
+    assert config.model == ModelConfig(
+        zf_dim=256,
+        zb_dim=4,
+        zs_dim=1024,
+        ebm_reassign_width=400,
+        num_fg_categories=200,
+        num_bg_categories=200,
+        scale_loss_likelihood=False,
+        generator_base_slope=0.2,
+        orthogonality="squared",
+        orthogonality_classifiers=True,
+        orthogonality_weight=0.1,
+        mask_classifier_input=True,
+    )
+    assert config.iterations == 2_000_000

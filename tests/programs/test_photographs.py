@@ -1,0 +1,166 @@
+"""Photographs through the programs as their user starts them: from files to scores and cut-outs."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from drc_jax.data.packed.format import open_split
+from drc_jax.data.prepare import prepare
+from tests.helpers.starting import ROOT, start
+
+ROTATED = 6  # the EXIF value for: turn by 90 degrees clockwise to see it upright
+
+# As small as a model can be, so that compiling is all the time it takes.
+TINY = (
+    f"--config={ROOT / 'configs' / 'folder.py'}",
+    "--config.model.zf_dim=4",
+    "--config.model.zb_dim=2",
+    "--config.model.zs_dim=4",
+    "--config.model.generator_channels=(4, 4)",
+    "--config.model.classifier_channels=(4,)",
+    "--config.model.ebm_width=4",
+    "--config.model.ebm_reassign_width=4",
+    "--config.sampler.prior_steps=2",
+    "--config.sampler.posterior_steps=2",
+    "--config.sampler.test_steps=3",
+    "--config.batch_size=4",
+    "--config.iterations=2",
+)
+
+
+def started(program, *arguments):
+    done = start(program, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def refusal(program, *arguments):
+    """The one line with which a program ends that cannot do what it is asked for."""
+    done = start(program, *arguments)
+    assert done.returncode == 2, done.stdout
+    lines = done.stderr.splitlines()
+    assert lines[-1].startswith("error: ") and "Traceback" not in done.stderr
+    return lines[-1]
+
+
+def upright_size(i):
+    """Width and height of the photograph number ``i``: no two alike, none square."""
+    return (40 + i, 33) if i % 2 else (33, 40 + i)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Photographs with masks, prepared as a folder and as an archive, and a run on the first."""
+    root = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for kind in ("photos/sub", "masks/sub"):
+        (root / kind).mkdir(parents=True)
+    squares = np.stack([rng.integers(0, 256, (8, 8, 3), np.uint8) for _ in range(12)])
+    # The upper i rows of the archive's image number i, at most all eight.
+    square_masks = (np.arange(8)[:, None] < np.arange(12)[:, None, None]).repeat(8, axis=2)
+    for i in range(12):
+        width, height = upright_size(i)
+        pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+        # The upper half: it tells upright masks from turned ones.
+        mask = np.zeros((height, width), np.uint8)
+        mask[: height // 2] = 255
+        photo, options = Image.fromarray(pixels), {}
+        if i % 3 == 0:
+            exif = Image.Exif()
+            exif[0x0112] = ROTATED
+            photo, options = photo.transpose(Image.Transpose.ROTATE_90), {"exif": exif}
+        photo.save(root / f"photos/sub/{i:02d}.jpg", **options)
+        Image.fromarray(mask).save(root / f"masks/sub/{i:02d}.png")
+    np.savez(root / "all.npz", images=squares, masks=square_masks)
+    np.savez(root / "bare.npz", images=squares)
+    prepare(
+        "folder",
+        root / "packed",
+        source=str(root / "photos"),
+        masks=str(root / "masks"),
+        size=8,
+        test_fraction=0.25,
+    )
+    for name in ("all", "bare"):
+        prepare("npz", root / name, source=str(root / f"{name}.npz"), test_fraction=1.0)
+    started(
+        *("train", *TINY, f"--workdir={root / 'run'}"),
+        f"--config.data.path={root / 'packed'}",
+    )
+    return root
+
+
+def evaluated(folder, files, *arguments):
+    """The report of an evaluation and its lines per image."""
+    started("evaluate", f"--workdir={folder / 'run'}", *arguments)
+    with open(files / "test.csv", newline="", encoding="utf-8") as file:
+        return json.loads((files / "test.json").read_text()), list(csv.DictReader(file))
+
+
+def test_a_folder_is_scored(folder):
+    own = folder / "run/eval"
+    report, rows = evaluated(folder, own)
+    split = open_split(folder / "packed", "test")
+    assert report["num_images"] == len(rows) == 3 and [row["name"] for row in rows] == split.names
+    assert all(name.startswith("sub/") for name in split.names)
+    # Upright, the object is the upper half of the picture and so of the square in its middle.
+    np.testing.assert_array_equal(split.masks[:, :3], 1)
+    np.testing.assert_array_equal(split.masks[:, 5:], 0)
+    assert report["true_share"] == pytest.approx(split.masks.mean())
+    assert report["floors"]["mean_train_mask"]["iou"] > 0.9
+    assert report["scores"]["fixed"]["iou"] == pytest.approx(
+        np.mean([float(row["fixed_iou"]) for row in rows]), abs=1e-5
+    )
+
+
+def test_an_archive_is_scored_with_a_run_on_other_data(folder):
+    others = folder / "run/eval/all"
+    report, rows = evaluated(folder, others, f"--data={folder / 'all'}", "--batch_size=3")
+    assert report["num_images"] == len(rows) == 12
+    assert report["settings"]["data"] == str(folder / "all")
+    # It has no training split, so no mean training mask either.
+    assert report["floors"]["mean_train_mask"] is None
+    shares = [float(row["true_share"]) for row in rows]
+    assert shares == pytest.approx([min(i, 8) / 8 for i in range(12)])
+
+
+def test_data_without_masks_are_refused(folder):
+    line = refusal("evaluate", f"--workdir={folder / 'run'}", f"--data={folder / 'bare'}")
+    assert "bare/test has no masks" in line
+    line = refusal(
+        *("analyse", f"--data={folder / 'bare'}", "--split=test", f"--output={folder / 'page'}"),
+    )
+    assert "bare/test has no masks" in line
+
+
+def test_photographs_are_cut_out_at_their_own_size(folder):
+    output = folder / "cut_outs"
+    started(
+        *("extract", f"--workdir={folder / 'run'}", f"--input={folder / 'photos'}"),
+        f"--output={output}",
+    )
+    for kind in ("masks", "cutouts", "backgrounds"):
+        for i in range(12):
+            with Image.open(output / kind / f"sub/{i:02d}.png") as image:
+                assert image.size == upright_size(i), (kind, i)
+    # The masks it writes are masks that the preparation takes.
+    said = started(
+        *("prepare", "--dataset=folder", "--size=8", f"--source={folder / 'photos'}"),
+        *(f"--masks={output / 'masks'}", f"--output={folder / 'again'}"),
+    )
+    assert "12 pictures kept, 0 damaged" in said
+
+
+def test_data_sets_are_analysed_side_by_side(folder):
+    said = started(
+        *("analyse", f"--data={folder / 'packed'},{folder / 'all'}", "--split=test"),
+        f"--output={folder / 'page'}",
+    )
+    assert "packed" in said and "all" in said
+    numbers = json.loads((folder / "page" / "analysis.json").read_text())
+    assert numbers["sets"]["packed"]["num_images"] == 3
+    assert numbers["sets"]["packed"]["mean_mask_split"] == "train"
+    assert numbers["sets"]["all"]["num_images"] == 12

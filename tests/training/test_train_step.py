@@ -1,0 +1,260 @@
+"""The training step: which chains move, what is random, and what is refused."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import drc_jax
+from drc_jax import langevin
+from drc_jax.model import losses
+from drc_jax.training.step import unchecked_train_step, unchecked_train_step_from_chains
+from tests.helpers.rounding import assert_equal_to_rounding
+from tests.helpers.small import ONE_BLOCK
+
+NUM_IMAGES = 6
+
+
+@pytest.fixture(scope="module")
+def config():
+    return drc_jax.TrainConfig(
+        model=ONE_BLOCK,
+        sampler=drc_jax.SamplerConfig(posterior_steps=3, prior_steps=2),
+        batch_size=3,
+        seed=11,
+    )
+
+
+@pytest.fixture(scope="module")
+def initial(config):
+    return jax.device_get(drc_jax.init_state(config, NUM_IMAGES))
+
+
+def batch(index=(4, 0, 2), flip=(True, False, True)):
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (len(index), 8, 8, 3), dtype=np.uint8),
+        "index": np.array(index, np.int32),
+        "flip": np.array(flip),
+    }
+
+
+def step(config, state, batch):
+    state, metrics = drc_jax.train_step(config, jax.device_put(state), batch)
+    return jax.device_get((state, metrics))
+
+
+def test_only_the_batchs_own_chains_move(config, initial):
+    after, _ = step(config, initial, batch())
+    moved = {(4, 1), (0, 0), (2, 1)}
+    for name in ("posterior_chains", "prior_chains"):
+        old, new = getattr(initial, name), getattr(after, name)
+        for place in np.ndindex(NUM_IMAGES, 2):
+            assert np.array_equal(old[place], new[place]) == (place not in moved), (name, place)
+
+
+def test_the_step_is_made_of_the_public_functions(config, initial):
+    """Chains and metrics follow from sample, the energies and the losses alone."""
+    data = batch()
+    after, metrics = step(config, initial, data)
+    image = jnp.asarray(data["image"], jnp.float32) / 127.5 - 1.0
+    key = jax.random.fold_in(jax.random.key(config.seed), 0)
+    pairs = [jax.random.split(k) for k in jax.random.split(key, 3)]
+    posterior_keys, prior_keys = (jnp.stack([pair[i] for pair in pairs]) for i in (0, 1))
+    rows, sides = data["index"], data["flip"].astype(int)
+    m, params = config.model, initial.params
+    z_posterior = langevin.sample(
+        posterior_keys,
+        lambda z: drc_jax.posterior_energy(m, params, z, image),
+        initial.posterior_chains[rows, sides],
+        num_steps=3,
+        step_size=0.1,
+    )
+    z_prior = langevin.sample(
+        prior_keys,
+        lambda z: drc_jax.prior_energy(m, params, z),
+        initial.prior_chains[rows, sides],
+        num_steps=2,
+        step_size=0.4,
+    )
+    np.testing.assert_allclose(
+        after.posterior_chains[rows, sides], z_posterior, rtol=1e-3, atol=1e-5
+    )
+    np.testing.assert_allclose(after.prior_chains[rows, sides], z_prior, rtol=1e-4, atol=1e-6)
+    z_posterior = after.posterior_chains[rows, sides]
+    loss, aux = jax.jit(losses.generator_loss, static_argnums=0)(m, params, z_posterior, image)
+    np.testing.assert_allclose(metrics["generator_loss"], loss, rtol=1e-4)
+    np.testing.assert_allclose(metrics["log_likelihood"], aux["log_likelihood"], rtol=1e-4)
+    loss, aux = losses.ebm_loss(m, params, z_posterior, after.prior_chains[rows, sides])
+    np.testing.assert_allclose(metrics["ebm_loss"], loss, atol=1e-5)
+    np.testing.assert_allclose(metrics["energy_prior"], aux["energy_prior"], rtol=1e-5)
+    part = z_posterior[:, :3]
+    np.testing.assert_allclose(
+        metrics["posterior_mean_square_foreground"], np.mean(part**2), rtol=1e-5
+    )
+    start = initial.posterior_chains[rows, sides][:, :3]
+    np.testing.assert_allclose(
+        metrics["posterior_displacement_foreground"],
+        np.sqrt(np.mean((part - start) ** 2)),
+        rtol=1e-4,
+    )
+    assert metrics["latents_finite"] == 1.0
+
+
+def test_first_adam_step_moves_every_parameter_by_the_rate(config, initial):
+    """Adam's first update is rate * sign(gradient), whatever the gradient's size."""
+    after, _ = step(config, initial, batch())
+    for part, rate in (("generator", 1e-4), ("classifier", 1e-4), ("ebm", 2e-5)):
+        moves = jax.tree.map(lambda a, b: np.abs(a - b), after.params[part], initial.params[part])
+        largest = max(leaf.max() for leaf in jax.tree.leaves(moves))
+        np.testing.assert_allclose(largest, rate, rtol=2e-2)
+
+
+def test_same_state_same_result_and_noise_changes_with_the_step(config, initial):
+    first, _ = step(config, initial, batch())
+    chex.assert_trees_all_equal(first, step(config, initial, batch())[0])
+    later, _ = step(config, initial.replace(step=np.int32(5)), batch())
+    assert not np.allclose(first.posterior_chains, later.posterior_chains)
+
+
+def assert_close_states(found, expected):
+    """Equal to rounding. A weight whose gradient is rounding alone may move by Adam's rate."""
+    assert found.step == expected.step
+    for name in ("posterior_chains", "prior_chains", "generator_opt_state", "ebm_opt_state"):
+        if getattr(expected, name) is not None:
+            assert_equal_to_rounding(getattr(found, name), getattr(expected, name))
+    chex.assert_trees_all_close(found.params, expected.params, atol=2.1e-4)
+
+
+def test_parts_of_a_batch_give_the_step_of_the_whole(config, initial):
+    one_by_one = dataclasses.replace(config, images_at_once=1)
+    found, metrics = step(one_by_one, initial, batch())
+    expected, expected_metrics = step(config, initial, batch())
+    assert_close_states(found, expected)
+    assert metrics.keys() == expected_metrics.keys()
+    chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-3, atol=1e-4)
+
+    broken = initial.posterior_chains.copy()
+    broken[0, 0, 0] = np.nan  # in the second of three parts
+    _, metrics = step(one_by_one, initial.replace(posterior_chains=broken), batch())
+    assert metrics["latents_finite"] == 0.0
+
+
+def test_a_single_part_makes_the_program_of_the_whole(config, initial):
+    lowered = [
+        unchecked_train_step.lower(
+            config.model, config.sampler, config.optimizer, initial, batch(), 0, images_at_once
+        ).as_text()
+        for images_at_once in (0, 3)
+    ]
+    assert lowered[0] == lowered[1]
+
+
+def test_chains_handed_in_give_the_step_of_those_in_the_state(config, initial):
+    on_host = dataclasses.replace(config, chain_bank="host")
+    state = drc_jax.init_state(on_host, NUM_IMAGES)
+    assert state.posterior_chains is None and state.prior_chains is None
+    chex.assert_trees_all_equal(state.params, initial.params)
+    data = batch()
+    rows, sides = data["index"], data["flip"].astype(int)
+    banks = (initial.posterior_chains, initial.prior_chains)
+    chains = tuple(jnp.asarray(bank[rows, sides]) for bank in banks)
+    state, chains, metrics = drc_jax.train_step_from_chains(on_host, state, data, chains)
+    expected, expected_metrics = step(config, initial, data)
+    for found, bank in zip(chains, (expected.posterior_chains, expected.prior_chains), strict=True):
+        assert_equal_to_rounding(found, bank[rows, sides])
+    without = expected.replace(posterior_chains=None, prior_chains=None)
+    assert_close_states(jax.device_get(state), without)
+    chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-3, atol=1e-4)
+
+    compiled = unchecked_train_step_from_chains._cache_size()
+    for seed in (1, 2):
+        on_host = dataclasses.replace(on_host, seed=seed)
+        state, chains, _ = drc_jax.train_step_from_chains(on_host, state, data, chains)
+    assert unchecked_train_step_from_chains._cache_size() == compiled
+
+
+def test_seeds_and_steps_share_one_program(config, initial):
+    state, _ = drc_jax.train_step(config, jax.device_put(initial), batch())
+    compiled = unchecked_train_step._cache_size()
+    for seed in (1, 2):
+        other = dataclasses.replace(config, seed=seed, iterations=seed)
+        state, _ = drc_jax.train_step(other, state, batch(index=(1, 2, 3)))
+    assert unchecked_train_step._cache_size() == compiled
+
+
+def test_states_and_steps_that_do_not_go_together_are_refused(config, initial):
+    chains = tuple(np.zeros((3, 9), np.float32) for _ in range(2))
+    empty = initial.replace(posterior_chains=None, prior_chains=None)
+    with pytest.raises(drc_jax.UserError, match="no chain banks; use train_step_from_chains"):
+        drc_jax.train_step(config, empty, batch())
+    with pytest.raises(drc_jax.UserError, match="banks of its own; use train_step"):
+        drc_jax.train_step_from_chains(config, initial, batch(), chains)
+    with pytest.raises(drc_jax.UserError, match=r"shape \(3, 9\), got \(2, 9\)"):
+        drc_jax.train_step_from_chains(config, empty, batch(), (chains[0], chains[1][:2]))
+    in_twos = dataclasses.replace(config, batch_size=2, images_at_once=2)
+    with pytest.raises(drc_jax.UserError, match="images_at_once 2 must divide the 3 images"):
+        drc_jax.train_step(in_twos, initial, batch())
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"num_devices": 0}, "num_devices must be at least 1"),
+        ({"num_devices": 5}, "num_devices must divide batch_size 48, got 5"),
+        ({"images_at_once": 7}, "divide the 48 images that each device has of a batch, got 7"),
+        ({"num_devices": 4, "images_at_once": 24}, "divide the 12 images"),
+        ({"images_at_once": -1}, "images_at_once must be at least 0"),
+        ({"chain_bank": "disk"}, "chain_bank must be one of device, host; got 'disk'"),
+    ],
+)
+def test_parts_devices_and_banks_that_cannot_be_are_refused(fields, message):
+    with pytest.raises(drc_jax.UserError, match=message):
+        drc_jax.TrainConfig(**fields)
+    drc_jax.TrainConfig(num_devices=4, images_at_once=6)
+
+
+def test_clipping_bounds_the_first_moment(config, initial):
+    clipped = drc_jax.TrainConfig(
+        model=config.model,
+        sampler=config.sampler,
+        optimizer=drc_jax.OptimizerConfig(clip_norm=1e-3),
+        batch_size=3,
+    )
+    state = jax.device_get(drc_jax.init_state(clipped, NUM_IMAGES))
+    state, metrics = step(clipped, state, batch())
+    moments = [leaf for leaf in jax.tree.leaves(state.generator_opt_state) if leaf.ndim]
+    # The first moment is (1 - beta1) times the clipped gradient; the second is far smaller.
+    norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in moments))
+    np.testing.assert_allclose(norm, 0.5 * 1e-3, rtol=1e-2)
+    assert metrics["generator_gradient_norm"] > 1e-2
+
+
+def test_a_latent_that_is_not_finite_is_told(config, initial):
+    broken = initial.posterior_chains.copy()
+    broken[4, 1, 0] = np.nan
+    _, metrics = step(config, initial.replace(posterior_chains=broken), batch())
+    assert metrics["latents_finite"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"index": np.array([0, 1, 6])}, r"\[0, 6\)"),
+        ({"index": np.array([0, -1, 2])}, r"\[0, 6\)"),
+        ({"index": np.array([0, 1, 1])}, "repeat"),
+        ({"image": np.zeros((3, 16, 16, 3), np.uint8)}, r"\(3, 8, 8, 3\)"),
+        ({"flip": np.zeros(2, bool)}, r"flip.*\(3,\)"),
+    ],
+)
+def test_bad_batches_are_refused(config, initial, change, message):
+    with pytest.raises(drc_jax.UserError, match=message):
+        drc_jax.train_step(config, initial, batch() | change)
+
+
+def test_a_batch_larger_than_the_data_is_refused(config):
+    with pytest.raises(drc_jax.UserError, match=r"batch_size 3 .* 2 images"):
+        drc_jax.init_state(config, 2)
