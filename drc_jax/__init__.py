@@ -12,15 +12,20 @@ from drc_jax.errors import UserError
 from drc_jax.inference import infer, sample_prior
 from drc_jax.model.losses import ebm_loss, generator_loss
 from drc_jax.model.render import Regions, init_params, posterior_energy, prior_energy, render
-from drc_jax.training.state import TrainState, init_state
-from drc_jax.training.step import train_step, train_step_from_chains
+from drc_jax.training.drc import DRC
+from drc_jax.training.method import load_run
+from drc_jax.training.state import TrainState
+from drc_jax.training.step import init_state, train_step, train_step_from_chains
+from drc_jax.training.update import Terms
 
 __all__ = [
+    "DRC",
     "DataConfig",
     "ModelConfig",
     "OptimizerConfig",
     "Regions",
     "SamplerConfig",
+    "Terms",
     "TrainConfig",
     "TrainState",
     "UserError",
@@ -31,6 +36,7 @@ __all__ = [
     "init_state",
     "interop",
     "langevin",
+    "load_run",
     "ops",
     "posterior_energy",
     "prior_energy",

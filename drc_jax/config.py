@@ -5,7 +5,7 @@ Defaults are those of the paper's supplement (Tables 1 and 2, appendix B).
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 from drc_jax.errors import UserError
 from drc_jax.fields import check_at_least, check_choice, check_positive, check_types
@@ -231,7 +231,7 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """One training run.
+    """One training run of DRC.
 
     Attributes:
       model, sampler, optimizer, data: the parts above.
@@ -250,6 +250,8 @@ class TrainConfig:
       checkpoint_every: iterations between checkpoints; the last is always saved.
       keep_checkpoints: how many checkpoints stay on disk.
     """
+
+    method: ClassVar[str] = "drc"
 
     model: ModelConfig = ModelConfig()
     sampler: SamplerConfig = SamplerConfig()
@@ -290,3 +292,8 @@ class TrainConfig:
                 f"images_at_once must be 0 or divide the {share} images that each device has of a "
                 f"batch, got {self.images_at_once}"
             )
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in pixels."""
+        return self.model.image_size

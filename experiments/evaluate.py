@@ -21,8 +21,8 @@ from drc_jax.evaluation import evaluate as evaluation
 from drc_jax.evaluation import metrics
 from drc_jax.inference import infer
 from drc_jax.model.render import Regions
-from drc_jax.runs.trained import open_run
 from drc_jax.training.images import check_size, data_folder
+from drc_jax.training.method import load_run
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
     del argv
     cli.cache_compiled_programs()
     workdir = pathlib.Path(_WORKDIR.value)
-    run = open_run(workdir)
+    run = load_run(workdir)
     folder = pathlib.Path(_DATA.value) if _DATA.value else data_folder(run.config)
     split = open_split(folder, _SPLIT.value)
     check_size(run.config, split)

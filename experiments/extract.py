@@ -20,7 +20,7 @@ from tqdm import tqdm
 from drc_jax.evaluation.extract import CROPS, FORMATS, extract, summary
 from drc_jax.inference import infer_lowest_energy
 from drc_jax.model.render import Regions
-from drc_jax.runs.trained import open_run
+from drc_jax.training.method import load_run
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0 if any picture succeeded, 1 if none did."""
     del argv
     cli.cache_compiled_programs()
-    run = open_run(pathlib.Path(_WORKDIR.value))
+    run = load_run(pathlib.Path(_WORKDIR.value))
     sampler = run.config.sampler
     steps = _STEPS.value or sampler.test_steps
     key = jax.random.key(_SEED.value)

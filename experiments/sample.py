@@ -16,7 +16,7 @@ from absl import flags
 from drc_jax import files
 from drc_jax.evaluation import pictures as panels
 from drc_jax.inference import sample_prior
-from drc_jax.runs.trained import open_run
+from drc_jax.training.method import load_run
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
     del argv
     cli.cache_compiled_programs()
     output = files.check_png_path(_OUTPUT.value)
-    run = open_run(pathlib.Path(_WORKDIR.value))
+    run = load_run(pathlib.Path(_WORKDIR.value))
     sampler = run.config.sampler
     samples = sample_prior(
         run.config.model,

@@ -4,9 +4,10 @@ import os
 import pathlib
 import tempfile
 
-from tests.helpers.compiling import FEW_OPTIMIZATIONS
+from tests.helpers.compiling import EIGHT_DEVICES, FEW_OPTIMIZATIONS
 
-os.environ.setdefault("XLA_FLAGS", FEW_OPTIMIZATIONS)
+# Eight devices, as tests of sharing need; all others take the first.
+os.environ.setdefault("XLA_FLAGS", f"{EIGHT_DEVICES} {FEW_OPTIMIZATIONS}")
 
 # What one program or worker has compiled, the others take; pytest's workers inherit the name.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -32,12 +33,13 @@ def shared() -> pathlib.Path:
 
 # Files whose tests are few and long, so that no worker is left with one of them at the end.
 LONG = (
-    "test_sharding.py",
+    "test_processes.py",
+    "test_devices.py",
     "test_train_experiment.py",
     "test_programs.py",
     "test_photographs.py",
     "test_exactness.py",
-    "test_placement.py",
+    "test_file_runs.py",
 )
 
 

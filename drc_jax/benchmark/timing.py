@@ -13,10 +13,9 @@ from drc_jax import langevin
 from drc_jax.benchmark import flops
 from drc_jax.config import TrainConfig
 from drc_jax.model import render as model
-from drc_jax.training import devices as sharding
-from drc_jax.training import sharded_step
-from drc_jax.training.state import init_state
-from drc_jax.training.step import unchecked_train_step
+from drc_jax.training import devices
+from drc_jax.training import step as training_step
+from drc_jax.training.drc import DRC
 from drc_jax.training.update import in_parts
 
 PARTS = ("posterior", "prior", "train")
@@ -189,13 +188,13 @@ def sampler(config: TrainConfig, what: str) -> Any:
     Returns:
       A jitted function of parameters, one random key per image [B], latents [B, D] and images
       [B, H, W, 3] in [-1, 1] to the latents after all steps. Its arguments lie as
-      ``sharding.on_all`` and ``sharding.by_rows`` say, or are moved there.
+      ``devices.on_all`` and ``devices.by_rows`` say, or are moved there.
 
     Raises:
       UserError: if the devices of ``config.num_devices`` are not there.
     """
-    mesh = sharding.data_mesh(config.num_devices)
-    rows, on_all = sharding.by_rows(mesh), sharding.on_all(mesh)
+    mesh = devices.data_mesh(config.num_devices)
+    rows, on_all = devices.by_rows(mesh), devices.on_all(mesh)
     steps = config.sampler.posterior_steps, config.sampler.posterior_step_size
     if what == "prior":
         steps = config.sampler.prior_steps, config.sampler.prior_step_size
@@ -216,50 +215,40 @@ def sampler(config: TrainConfig, what: str) -> Any:
         return z.reshape(-1, z.shape[-1])
 
     places = (on_all, rows, rows, rows)
-    chains = sharding.on_each(mesh, share, tuple(place.spec for place in places), rows.spec)
+    chains = devices.on_each(mesh, share, tuple(place.spec for place in places), rows.spec)
     return jax.jit(chains, in_shardings=places)
 
 
 def _sampler(config: TrainConfig, what: str) -> _Program:
     def arguments() -> tuple[Any, ...]:
-        mesh = sharding.data_mesh(config.num_devices)
+        mesh = devices.data_mesh(config.num_devices)
         params = jax.jit(model.init_params, static_argnums=0)(config.model, jax.random.key(0))
         keys = jax.random.split(jax.random.key(2), config.batch_size)
         z = jax.random.normal(jax.random.key(1), (config.batch_size, config.model.latent_dim))
         images = model.to_unit_range(jax.numpy.asarray(_images(config)))
-        inputs = jax.device_put((keys, z, images), sharding.by_rows(mesh))
-        return jax.device_put(params, sharding.on_all(mesh)), *inputs
+        inputs = jax.device_put((keys, z, images), devices.by_rows(mesh))
+        return jax.device_put(params, devices.on_all(mesh)), *inputs
 
     return _Program(sampler(config, what).lower, arguments, lambda arguments, _: arguments)
 
 
 def _train(config: TrainConfig) -> _Program:
-    # Where chains lie in files, the step's own time is still that of chains at hand.
-    config = dataclasses.replace(config, chain_bank="device")
-    parts = (config.model, config.sampler, config.optimizer)
-    mesh = sharding.data_mesh(config.num_devices)
+    mesh, method = devices.data_mesh(config.num_devices), DRC()
+    step_config = method.step_config(config)
 
     def arguments() -> tuple[Any, ...]:
-        batch = {
-            "image": _images(config),
-            "index": np.arange(config.batch_size, dtype=np.int32),
-            "flip": np.zeros(config.batch_size, bool),
-        }
-        if mesh.size == 1:
-            return init_state(config, config.batch_size), jax.device_put(batch), config.seed
-        batch["signal"] = np.zeros(mesh.size, np.int32)
-        state = sharding.init_state(config, mesh, config.batch_size)
-        return state, sharding.place_batch(mesh, batch), config.seed
+        state = devices.fresh_state(method, config, mesh)
+        chains = devices.fresh_chains(method, config, mesh, config.batch_size)
+        chains = jax.tree.map(lambda bank: bank[:, 0], chains)
+        rows = devices.by_rows(mesh)
+        return state, *jax.device_put((chains, _images(config)), rows), config.seed
 
-    def lower(state: Any, batch: Any, seed: Any) -> Any:
-        if mesh.size == 1:
-            return unchecked_train_step.lower(*parts, state, batch, seed, config.images_at_once)
-        state, batch = sharding.placed_shapes(mesh, state, batch)
-        return sharded_step.unchecked_train_step.lower(
-            mesh, *parts, state, batch, seed, config.images_at_once
-        )
+    def lower(state: Any, chains: Any, images: Any, seed: Any) -> Any:
+        state = devices.placed_shapes(state, devices.on_all(mesh))
+        chains, images = devices.placed_shapes((chains, images), devices.by_rows(mesh))
+        return training_step.step.lower(method, mesh, step_config, state, chains, images, seed)
 
-    return _Program(lower, arguments, lambda arguments, result: (result[0], *arguments[1:]))
+    return _Program(lower, arguments, lambda arguments, result: (*result[:2], *arguments[2:]))
 
 
 def _program(config: TrainConfig, what: str) -> _Program:

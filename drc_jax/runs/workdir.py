@@ -1,6 +1,6 @@
 """A run's folder: what it holds, whose it is, and whether training may go on in it.
 
-config.json             the whole TrainConfig and the fingerprint of the training images
+config.json             the method, its whole config and the fingerprint of the training images
 checkpoints/<step>/     drc_jax.checkpoint
 metrics.jsonl           one JSON object per logged step
 tensorboard/            the same numbers for TensorBoard
@@ -12,19 +12,21 @@ import contextlib
 import json
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from drc_jax import files
-from drc_jax.config import TrainConfig, differing_fields, from_dict, to_dict
+from drc_jax.config import differing_fields, from_dict, to_dict
 from drc_jax.errors import UserError
 from drc_jax.files import write_atomically
+
+T = TypeVar("T")
 
 CONFIG_FILE = "config.json"
 _MAY_CHANGE = ("iterations", "log_every", "image_every", "checkpoint_every", "keep_checkpoints")
 
 
-def _load(workdir: pathlib.Path) -> tuple[TrainConfig, str]:
-    """The stored config and the fingerprint of the images it was trained on."""
+def _stored(workdir: pathlib.Path) -> dict[str, Any]:
+    """What config.json holds."""
     path = workdir / CONFIG_FILE
     if not path.is_file():
         raise UserError(
@@ -33,21 +35,39 @@ def _load(workdir: pathlib.Path) -> tuple[TrainConfig, str]:
         )
     try:
         stored = json.loads(path.read_text())
-        return from_dict(TrainConfig, stored["config"]), str(stored["data_fingerprint"])
-    except (KeyError, TypeError, ValueError) as error:
+        return {
+            "method": str(stored.get("method", "drc")),  # runs of before have no such entry
+            "config": dict(stored["config"]),
+            "data_fingerprint": str(stored["data_fingerprint"]),
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a config this version can read: {error}") from None
 
 
-def load_config(workdir: pathlib.Path) -> TrainConfig:
-    """The config of the run in ``workdir``.
+def method_name(workdir: pathlib.Path) -> str:
+    """Which method the run in ``workdir`` trains.
 
     Raises:
       UserError: if the folder is not a run's, or its config cannot be read.
     """
-    return _load(workdir)[0]
+    return _stored(workdir)["method"]
 
 
-def _identity(config: TrainConfig, fingerprint: str) -> dict[str, Any]:
+def load_config(workdir: pathlib.Path, config_type: type[T]) -> T:
+    """The config of the run in ``workdir``, of the given dataclass.
+
+    Raises:
+      UserError: if the folder is not a run's, or its config cannot be read.
+    """
+    try:
+        return from_dict(config_type, _stored(workdir)["config"])
+    except UserError as error:
+        raise UserError(
+            f"{workdir / CONFIG_FILE} is not a config this version can read: {error}"
+        ) from None
+
+
+def _identity(config: Any, fingerprint: str) -> dict[str, Any]:
     """The part of a config that a run keeps for life.
 
     The place of the data is no part of it: the fingerprint says whether they are the same.
@@ -59,7 +79,7 @@ def _identity(config: TrainConfig, fingerprint: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def claimed(workdir: pathlib.Path, config: TrainConfig, fingerprint: str) -> Iterator[None]:
+def claimed(workdir: pathlib.Path, config: Any, fingerprint: str) -> Iterator[None]:
     """Makes ``workdir`` this run's, or checks that it is, and holds it until the block ends.
 
     A new or empty folder gets a ``config.json``. In the folder of an earlier run, the model,
@@ -85,9 +105,15 @@ def claimed(workdir: pathlib.Path, config: TrainConfig, fingerprint: str) -> Ite
                 f"{workdir} holds files but no {CONFIG_FILE}, so it is not a training folder; "
                 "give an empty or a new one"
             )
-        old_config, old_fingerprint = _load(workdir)
+        stored = _stored(workdir)
+        if stored["method"] != config.method:
+            raise UserError(
+                f"{workdir} is a run of {stored['method']}, and this config is for "
+                f"{config.method}; choose another --workdir"
+            )
+        old = load_config(workdir, type(config))
         different = differing_fields(
-            _identity(old_config, old_fingerprint), _identity(config, fingerprint)
+            _identity(old, stored["data_fingerprint"]), _identity(config, fingerprint)
         )
         if different:
             raise UserError(
@@ -96,6 +122,11 @@ def claimed(workdir: pathlib.Path, config: TrainConfig, fingerprint: str) -> Ite
             )
     busy = f"another process is training in {workdir}; wait for it or choose another --workdir"
     with files.locked(workdir, "the run", busy):
-        text = json.dumps({"config": to_dict(config), "data_fingerprint": fingerprint}, indent=2)
+        stored = {
+            "method": config.method,
+            "config": to_dict(config),
+            "data_fingerprint": fingerprint,
+        }
+        text = json.dumps(stored, indent=2)
         write_atomically(workdir / CONFIG_FILE, f"{text}\n".encode())
         yield

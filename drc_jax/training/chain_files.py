@@ -1,4 +1,4 @@
-"""Chain banks as files: their working copies in a run's folder, and the copies of checkpoints.
+"""Chains as files: a run's working copies in its folder, and the copies of checkpoints.
 
 A run with ``chain_bank`` ``host`` has two files, of posterior and of prior chains, each float32
 [N, 2, D]: 8 bytes per latent and side of an image, so 16 GB for a million images with 1024 latents.
@@ -7,22 +7,23 @@ that can be told, where a map ends the process by a signal; the interpreter's lo
 meanwhile; and the pages that the system caches do not count as memory of the process.
 """
 
+import contextlib
 import errno
 import os
 import pathlib
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 
 from drc_jax import files
 from drc_jax.errors import UserError
+from drc_jax.training.state import Chains
 
 FOLDER = "chain_banks"
 
-NAMES = ("posterior", "prior")
-# Streams 0 and 1 of a run's seed order and mirror its batches.
-_STREAMS = {"posterior": 2, "prior": 3}
-_BLOCK = 4096  # images drawn at a time; part of the rule for the numbers
+NAMES = Chains._fields
+_BLOCK = 4096  # images drawn at a time
 _COPY_BYTES = 256 << 20
 
 
@@ -38,7 +39,7 @@ class Bank:
         np.lib.format.read_magic(self._file)
         shape, _, self._dtype = np.lib.format.read_array_header_1_0(self._file)
         self._start = self._file.tell()
-        self._latents = shape[2]
+        self.num_images, _, self._latents = shape
 
     def _place(self, row: int) -> int:
         return self._start + int(row) * self._latents * self._dtype.itemsize
@@ -61,19 +62,16 @@ class Bank:
         self._file.close()
 
 
-def create(folder: pathlib.Path, num_images: int, latent_dim: int, seed: int) -> None:
-    """Writes fresh working files, N(0, I), holding a few thousand images in memory.
-
-    Chains of images 4096 b to 4096 (b + 1) - 1 are
-    ``numpy.random.default_rng([seed, stream, b]).standard_normal(..., float32)``, image by image
-    and first the unmirrored one; the stream is 2 for posterior and 3 for prior chains. They are
-    others than those of a run whose chains are on the device.
+def create(
+    folder: pathlib.Path, num_images: int, latent_dim: int, draw: Callable[[np.ndarray], Chains]
+) -> None:
+    """Writes fresh working files, holding the chains of a few thousand images in memory.
 
     Args:
       folder: of the files; what is there is replaced.
       num_images: N.
       latent_dim: D.
-      seed: the run's.
+      draw: places of images, int [n], to their fresh chains [n, 2, D].
 
     Raises:
       UserError: if they cannot be written, as on a full disk.
@@ -81,14 +79,14 @@ def create(folder: pathlib.Path, num_images: int, latent_dim: int, seed: int) ->
     files.writable(folder, "chains")
     header = {"descr": "<f4", "fortran_order": False, "shape": (num_images, 2, latent_dim)}
     try:
-        for name in NAMES:
-            with open(_path(folder, name), "wb") as file:
-                np.lib.format.write_array_header_1_0(file, header)
-                for block in range(-(-num_images // _BLOCK)):
-                    rng = np.random.default_rng([seed, _STREAMS[name], block])
-                    count = min(_BLOCK, num_images - block * _BLOCK)
-                    chains = rng.standard_normal((count, 2, latent_dim), np.float32)
-                    file.write(chains.astype("<f4", copy=False).data)
+        with contextlib.ExitStack() as stack:
+            banks = [stack.enter_context(open(_path(folder, name), "wb")) for name in NAMES]
+            for bank in banks:
+                np.lib.format.write_array_header_1_0(bank, header)
+            for start in range(0, num_images, _BLOCK):
+                index = np.arange(start, min(start + _BLOCK, num_images), dtype=np.int32)
+                for bank, chains in zip(banks, draw(index), strict=True):
+                    bank.write(np.asarray(chains).astype("<f4", copy=False).data)
     except OSError as error:
         raise _not_written(folder, error) from None
 
@@ -149,17 +147,3 @@ def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
             if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise
     shutil.copyfile(source, target)
-
-
-def read_posterior(folder: pathlib.Path, num_images: int) -> np.ndarray:
-    """The posterior chains [num_images, D] of the first images, not mirrored, of a folder's file.
-
-    Args:
-      folder: of a checkpoint's copies.
-      num_images: how many; at most as many as there are.
-    """
-    bank = Bank(folder, "posterior")
-    try:
-        return bank.read(2 * np.arange(num_images))
-    finally:
-        bank.close()

@@ -1,207 +1,154 @@
-"""Chains that lie in files while a run uses them, so that a step waits for no file.
+"""What belongs to images and outlives a step, as DRC's chains: kept on the devices or in files.
 
-The chains of the next batches are read while a step runs, and those of a finished step are written
-back, both by threads.
-
-Working files are of no use after a crash, for nothing says which steps they hold. A checkpoint has
-copies of them as they were at its step, and a run resumes from these. Copying takes no memory and
-goes on while training does, but the disk needs room for the files once more per checkpoint, and a
-resuming run copies one back and compares its digest first. On file systems that share blocks
-between files (XFS, Btrfs) a copy is immediate and takes no room until the chains change.
+A store holds a pytree of arrays [N, 2, ...], one entry per (image, mirrored or not). A method that
+keeps nothing per image has the empty pytree ``()``, and the same code.
 """
 
-import collections
 import functools
-import itertools
 import pathlib
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from drc_jax.errors import UserError
-from drc_jax.training import chain_files
-from drc_jax.training.step import Chains
+from drc_jax.training import devices
+from drc_jax.training.devices import AXIS
+from drc_jax.training.method import PerImage
 
 Batch = Mapping[str, np.ndarray]
-
-_AHEAD = 2  # batches whose chains are read before they are asked for
-# Steps whose chains may wait, on the device, to be written: a checkpoint's copy holds them up.
-_MOST_UNWRITTEN = 256
+Placed = Mapping[str, Any]
+CopyFiles = Callable[[pathlib.Path], futures.Future[None]]
 
 
-def _rows(batch: Batch) -> np.ndarray:
-    """Where the chains of a batch lie in a bank, int64 [B]."""
-    return 2 * batch["index"].astype(np.int64) + batch["flip"]
+class ChainStore(Protocol):
+    """What the loop asks of where chains are kept; whole once it is opened.
 
-
-class _Read(NamedTuple):
-    """Chains read from the files.
-
-    Attributes:
-      written: steps whose chains were in the files for certain when reading began.
-      chains: what was read; rows of later steps may be of before or after them.
+    For every batch: ``feed`` gives it with its chains, and ``put`` takes the chains after the step
+    before the next batch is asked for.
     """
 
-    written: int
-    chains: Chains
+    def feed(self, batches: Iterator[Batch]) -> Iterator[tuple[Placed, PerImage]]:
+        """Puts batches on the devices and adds their images' chains, [B, ...] each."""
+        ...
 
+    def put(self, batch: Placed, chains: PerImage) -> None:
+        """Takes the chains of a batch after its step."""
+        ...
 
-class _Result(NamedTuple):
-    """The chains of a finished or running step and the rows they belong to."""
+    def first(self, count: int) -> PerImage:
+        """The chains [count, ...] of the first images, not mirrored, on one own device."""
+        ...
 
-    rows: np.ndarray
-    chains: Chains
+    def on_host(self) -> PerImage | None:
+        """All chains as NumPy arrays, to be saved with the state; None where files have them."""
+        ...
 
-
-class HostBanks:
-    """The working files of a run in use; `close` removes them.
-
-    Every step's chains go to the files in the order of steps. A chain that is asked for before it
-    is there is handed over from that step's result, on the device. So what a step gets does not
-    depend on how fast the files are.
-
-    The functions are for one thread, and raise UserError where the files cannot be used.
-    """
-
-    def __init__(
-        self, folder: pathlib.Path, sharding: jax.sharding.NamedSharding | None = None
-    ) -> None:
-        """Opens the files that `chain_files` has put into ``folder``.
-
-        Args:
-          folder: of the files.
-          sharding: by rows, of a batch's chains, where every device has the chains of its own
-            images; None for the default device.
-        """
-        self._folder = folder
-        self._sharding = sharding
-        self._banks = [chain_files.Bank(folder, name) for name in chain_files.NAMES]
-        self._reader = futures.ThreadPoolExecutor(1, "read chains")
-        # One thread: everything it is given happens in that order.
-        self._writer = futures.ThreadPoolExecutor(1, "write chains")
-        self._writes: collections.deque[futures.Future[None]] = collections.deque()
-        self._num_written = 0
-        # Results of the steps from _first_result on, which a read may have missed.
-        self._results: collections.deque[_Result] = collections.deque()
-        self._first_result = 0
-
-    def feed(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch, Chains]]:
-        """Adds to every batch its posterior and prior chains, both [B, D], on the devices.
-
-        Each batch's chains after its step must be given to `store` before the next is taken.
-
-        Args:
-          batches: as from ``train_batches``, with as many images each. They are taken some steps
-            early.
-        """
-        ahead: collections.deque[tuple[Batch, futures.Future[_Read]]] = collections.deque()
-        for batch in batches:
-            ahead.append((batch, self._reader.submit(self._read_and_place, _rows(batch))))
-            if len(ahead) > _AHEAD:
-                yield self._next(ahead)
-        while ahead:
-            yield self._next(ahead)
-
-    def _next(
-        self, ahead: collections.deque[tuple[Batch, futures.Future[_Read]]]
-    ) -> tuple[Batch, Chains]:
-        """Takes the first of the batches that are being read."""
-        batch, future = ahead.popleft()
-        read = self._result(future)
-        # Reads begin in order, so no later one misses these.
-        while self._first_result < read.written:
-            self._results.popleft()
-            self._first_result += 1
-        return batch, self._up_to_date(read, _rows(batch))
-
-    def store(self, batch: Batch, chains: Chains) -> None:
-        """Takes a step's new chains, to be written when the device has computed them.
-
-        Args:
-          batch: the step's.
-          chains: posterior and prior, both [B, D]; they must not be donated afterwards.
-        """
-        result = _Result(_rows(batch), chains)
-        self._results.append(result)
-        self._writes.append(self._writer.submit(self._write, result))
-        while self._writes and (self._writes[0].done() or len(self._writes) > _MOST_UNWRITTEN):
-            self._result(self._writes.popleft())
-
-    def posterior(self, num_images: int) -> np.ndarray:
-        """The newest posterior chains [num_images, D] of the first images, not mirrored."""
-        rows = 2 * np.arange(num_images)
-        written, (newest, _) = self._result(self._reader.submit(self._read, rows))
-        for result, places in self._missed(written, rows):
-            newest[places >= 0] = np.asarray(result.chains[0])[places[places >= 0]]
-        return newest
-
-    def copy_to(self, folder: pathlib.Path) -> futures.Future[None]:
-        """Copies the files, as they are after the steps stored so far, in the background.
-
-        Args:
-          folder: to be made.
-
-        Returns:
-          A future, done when the copy is; it raises OSError as on a full disk.
-        """
-        return self._writer.submit(chain_files.copy_files, self._folder, folder)
+    def file_copier(self) -> CopyFiles | None:
+        """Copies the files that a checkpoint needs, as they are after the last ``put``."""
+        ...
 
     def close(self) -> None:
-        """Ends the threads and removes the files."""
-        for thread in (self._reader, self._writer):
-            thread.shutdown(cancel_futures=True)
-        for bank in self._banks:
-            bank.close()
-        shutil.rmtree(self._folder)
-
-    def _read(self, rows: np.ndarray) -> tuple[int, tuple[np.ndarray, ...]]:
-        written = self._num_written
-        return written, tuple(bank.read(rows) for bank in self._banks)
-
-    def _read_and_place(self, rows: np.ndarray) -> _Read:
-        written, (posterior, prior) = self._read(rows)
-        return _Read(written, jax.device_put((posterior, prior), self._sharding))
-
-    def _write(self, result: _Result) -> None:
-        for bank, chains in zip(self._banks, result.chains, strict=True):
-            bank.write(result.rows, np.asarray(chains))
-        self._num_written += 1
-
-    def _up_to_date(self, read: _Read, rows: np.ndarray) -> Chains:
-        """What was read, with the chains of the steps that it may have missed put in."""
-        chains = read.chains
-        shards = 1 if self._sharding is None else self._sharding.num_devices
-        for result, places in self._missed(read.written, rows):
-            chains = _replace(chains, result.chains, places, shards)
-        return chains
-
-    def _missed(self, written: int, rows: np.ndarray) -> Iterator[tuple[_Result, np.ndarray]]:
-        """Results after ``written`` steps that have some of ``rows``; for each row where, or -1."""
-        for result in itertools.islice(self._results, written - self._first_result, None):
-            same = rows[:, None] == result.rows
-            if same.any():
-                yield result, np.where(same.any(axis=1), same.argmax(axis=1), -1).astype(np.int32)
-
-    def _result(self, future: futures.Future[Any]) -> Any:
-        try:
-            return future.result()
-        except OSError as error:
-            raise UserError(f"cannot use the chains in {self._folder}: {error.strerror}") from None
+        """Gives back what the store holds; called once."""
+        ...
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def _replace(chains: Chains, newer: Chains, places: jax.Array, shards: int) -> Chains:
-    """Takes chain i from ``newer[places[i]]`` where that is not -1, always in i's own shard."""
+class DeviceChains:
+    """Chains on the devices, each with those of its own images.
 
-    def replace(old: jax.Array, new: jax.Array) -> jax.Array:
-        # Looked up shard by shard, so that no device asks another.
-        at = (places % (len(places) // shards)).reshape(shards, -1)
-        found = jax.vmap(lambda z, rows: z[rows])(new.reshape(shards, -1, new.shape[-1]), at)
-        return jnp.where((places >= 0)[:, None], found.reshape(old.shape), old)
+    Attributes:
+      banks: pytree of [N, 2, ...], shared out by images.
+    """
 
-    return jax.tree.map(replace, chains, newer)
+    def __init__(self, mesh: Mesh, banks: PerImage) -> None:
+        self._mesh = mesh
+        self.banks = banks
+
+    def feed(self, batches: Iterator[Batch]) -> Iterator[tuple[Placed, PerImage]]:
+        num_images = max((len(bank) for bank in jax.tree.leaves(self.banks)), default=None)
+        for batch in batches:
+            check_index(batch["index"], devices.own_shards(self._mesh), self._mesh.size, num_images)
+            placed = devices.place_rows(self._mesh, dict(batch))
+            yield placed, self.take(placed)
+
+    def take(self, batch: Placed) -> PerImage:
+        """The chains of a batch that lies on the devices."""
+        return _take(self._mesh, self.banks, batch["index"], batch["flip"])
+
+    def put(self, batch: Placed, chains: PerImage) -> None:
+        self.banks = _put(self._mesh, self.banks, batch["index"], batch["flip"], chains)
+
+    def first(self, count: int) -> PerImage:
+        take = jax.jit(_first, static_argnums=1, out_shardings=devices.on_all(self._mesh))
+        return devices.own_copy(take(self.banks, count))
+
+    def on_host(self) -> PerImage:
+        return devices.to_host(self.banks)
+
+    def file_copier(self) -> CopyFiles | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+def _places(bank: jax.Array, index: jax.Array, flip: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Where a device has the chains of its images."""
+    rows = index.astype(jnp.int32) - jax.lax.axis_index(AXIS) * len(bank)
+    return rows, flip.astype(jnp.int32)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _take(mesh: Mesh, banks: PerImage, index: jax.Array, flip: jax.Array) -> PerImage:
+    def own(banks: PerImage, index: jax.Array, flip: jax.Array) -> PerImage:
+        return jax.tree.map(lambda bank: bank[_places(bank, index, flip)], banks)
+
+    return devices.on_each(mesh, own, P(AXIS), P(AXIS))(banks, index, flip)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _put(
+    mesh: Mesh, banks: PerImage, index: jax.Array, flip: jax.Array, chains: PerImage
+) -> PerImage:
+    def own(banks: PerImage, index: jax.Array, flip: jax.Array, chains: PerImage) -> PerImage:
+        return jax.tree.map(
+            lambda bank, z: bank.at[_places(bank, index, flip)].set(z), banks, chains
+        )
+
+    return devices.on_each(mesh, own, P(AXIS), P(AXIS))(banks, index, flip, chains)
+
+
+def _first(banks: PerImage, count: int) -> PerImage:
+    return jax.tree.map(lambda bank: bank[:count, 0], banks)
+
+
+def check_index(
+    index: np.ndarray, shards: Sequence[int], num_shards: int, num_images: int | None
+) -> None:
+    """Refuses places that JAX would clamp, drop or write twice.
+
+    Args:
+      index: int [B], equal shares of ``shards`` in turn.
+      shards: the devices whose rows these are.
+      num_shards: of how many devices.
+      num_images: N of all images that have chains; None where nothing is kept per image.
+
+    Raises:
+      UserError: if an image repeats or is not its device's.
+    """
+    if len(np.unique(index)) != len(index):
+        raise UserError("batch['index'] must not repeat an image: two chains would be one")
+    if num_images is None:
+        return
+    share = num_images // num_shards
+    for shard, rows in zip(shards, np.split(index, len(shards)), strict=True):
+        low, high = shard * share, (shard + 1) * share
+        if rows.min() < low or rows.max() >= high:
+            raise UserError(
+                f"batch['index'] must lie in [{low}, {high}), got {rows.min()} to {rows.max()}"
+            )

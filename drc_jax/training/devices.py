@@ -1,28 +1,29 @@
-"""Arrays on several devices, in one process or many: every device has its share of all images.
+"""Arrays on a mesh of devices, in one process or many: every device has its share of all images.
 
 Device d of n owns the images [d M, (d + 1) M), M = N // n, with their chains, and takes B / n of
-them for every batch. So chains never travel, and neither do images: a process reads those of its
-own devices. Only gradients and metrics are added up between devices, once per iteration.
+them for every batch. So chains never travel, and neither do images: a process reads the images of
+its own devices. Only gradients and metrics are added up between devices, once per iteration.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
-from drc_jax.training import state as train_state
-from drc_jax.training.state import TrainState
+from drc_jax.training.method import Method, PerImage, State
 
 AXIS = "data"
 T = TypeVar("T")
 
 
+@functools.cache
 def data_mesh(num_devices: int) -> Mesh:
     """The devices that share every batch, as many of each process, in the order of processes.
 
@@ -73,41 +74,6 @@ def shardable_images(mesh: Mesh, num_images: int) -> int:
     return num_images - num_images % mesh.size
 
 
-def init_state(config: TrainConfig, mesh: Mesh, num_images: int) -> TrainState:
-    """``drc_jax.init_state`` for n M images, each device drawing its own chains.
-
-    Args:
-      config: the run.
-      mesh: from ``data_mesh``.
-      num_images: N, images in the training set.
-
-    Returns:
-      The state that one device would have for n M images: parameters and optimizers on every
-      device, the chain banks shared out.
-
-    Raises:
-      UserError: where a batch has more images than the set.
-    """
-    count = shardable_images(mesh, num_images)
-    train_state.check_size(config, count)
-    like = jax.eval_shape(lambda: train_state.unchecked_init_state(config, count))
-    initialise = jax.jit(
-        train_state.unchecked_init_state,
-        static_argnums=(0, 1),
-        out_shardings=_named(mesh, state_specs(like)),
-    )
-    return initialise(config, count)
-
-
-def place_state(mesh: Mesh, state: TrainState) -> TrainState:
-    """Puts a whole state, NumPy arrays that every process has, where ``init_state`` would."""
-
-    def place(x: Any, sharding: NamedSharding) -> jax.Array:
-        return jax.make_array_from_callback(np.shape(x), sharding, lambda part: np.asarray(x)[part])
-
-    return jax.tree.map(place, state, _named(mesh, state_specs(state)))
-
-
 def by_rows(mesh: Mesh) -> NamedSharding:
     """How a batch and its chains lie on the devices."""
     return NamedSharding(mesh, P(AXIS))
@@ -118,68 +84,90 @@ def on_all(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def placed_shapes(mesh: Mesh, state: TrainState, batch: T) -> tuple[TrainState, T]:
-    """Shapes of a state and a batch, or of their shapes, with where their arrays would lie."""
+def fresh_state(method: Method, config: Any, mesh: Mesh) -> State:
+    """``method.fresh_state``, whole on every device."""
+    return jax.jit(method.fresh_state, static_argnums=0, out_shardings=on_all(mesh))(config)
 
-    def placed(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
-    return (
-        jax.tree.map(placed, state, _named(mesh, state_specs(state))),
-        jax.tree.map(lambda x: placed(x, by_rows(mesh)), batch),
+def fresh_chains(method: Method, config: Any, mesh: Mesh, num_images: int) -> PerImage:
+    """``method.fresh_chains`` of all images, shared out; each device draws its own."""
+
+    def draw(seed: jax.Array) -> PerImage:
+        return method.fresh_chains(config, seed, jnp.arange(num_images))
+
+    return jax.jit(draw, out_shardings=by_rows(mesh))(config.seed)
+
+
+def place_whole(mesh: Mesh, tree: T) -> T:
+    """Puts arrays that every process has on every device."""
+
+    def place(x: Any) -> jax.Array:
+        if _lies(x, on_all(mesh)):
+            return x
+        if isinstance(x, jax.Array) or jax.process_count() == 1:
+            return jax.device_put(x, on_all(mesh))
+        return jax.make_array_from_callback(
+            np.shape(x), on_all(mesh), lambda part: np.asarray(x)[part]
+        )
+
+    return jax.tree.map(place, tree)
+
+
+def place_rows(mesh: Mesh, tree: T) -> T:
+    """Puts this process's rows of arrays on its devices, in their order."""
+
+    def place(x: Any) -> jax.Array:
+        if _lies(x, by_rows(mesh)):
+            return x
+        if isinstance(x, jax.Array) or jax.process_count() == 1:
+            return jax.device_put(x, by_rows(mesh))
+        return jax.make_array_from_process_local_data(by_rows(mesh), x)
+
+    return jax.tree.map(place, tree)
+
+
+def share_out(mesh: Mesh, tree: T) -> T:
+    """Shares out whole NumPy arrays that every process has, by rows."""
+
+    def place(x: Any) -> jax.Array:
+        return jax.make_array_from_callback(np.shape(x), by_rows(mesh), lambda part: x[part])
+
+    return jax.tree.map(place, tree)
+
+
+def _lies(x: Any, sharding: NamedSharding) -> bool:
+    return isinstance(x, jax.Array) and x.sharding == sharding
+
+
+def placed_shapes(tree: T, sharding: NamedSharding) -> T:
+    """Shapes of arrays, or of their shapes, that would lie as ``sharding`` says."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=sharding), tree
     )
 
 
-def place_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Puts this process's rows of a batch on its devices, in their order."""
-    return {
-        name: jax.make_array_from_process_local_data(by_rows(mesh), values)
-        for name, values in batch.items()
-    }
+def to_host(tree: T) -> T:
+    """The whole of a pytree of arrays as NumPy arrays of their own, in every process.
 
-
-def to_host(state: T) -> T:
-    """The whole of a pytree of arrays as NumPy arrays, in every process.
-
-    Where there are several, each calls this, and each device must have room for the largest
-    array: the shares of a chain bank are gathered there.
+    On the CPU ``jax.device_get`` returns views, which a step that is given the state to donate
+    would overwrite. Where there are several processes, each calls this, and each device must have
+    room for the largest array: the shares of chains are gathered there.
     """
-    return jax.tree.map(lambda x: np.array(_gathered(x), copy=True), state)
-
-
-def first_posterior(mesh: Mesh, state: TrainState, count: int) -> jax.Array:
-    """Posterior chains [count, D] of the first images, not mirrored, on one own device.
-
-    Every process calls this.
-    """
-    take = jax.jit(_first_chains, static_argnums=1, out_shardings=on_all(mesh))
-    return take(state.posterior_chains, count).addressable_data(0)
-
-
-def _first_chains(bank: jax.Array, count: int) -> jax.Array:
-    return bank[:count, 0]
+    return jax.tree.map(lambda x: np.array(_gathered(x), copy=True), tree)
 
 
 def own_copy(tree: T) -> T:
-    """Of arrays that all devices have, those of one own device."""
+    """Arrays that all devices have, as one own device has them."""
     return jax.tree.map(lambda x: x.addressable_data(0), tree)
+
+
+def largest(mesh: Mesh, number: int) -> jax.Array:
+    """The largest number that any process gives; all call this, and none waits."""
+    own = np.full(len(own_shards(mesh)), number, np.int32)
+    return jax.jit(jnp.max, out_shardings=on_all(mesh))(place_rows(mesh, own))
 
 
 def _gathered(x: jax.Array) -> Any:
     if x.is_fully_addressable or x.is_fully_replicated:
         return x
     return multihost_utils.process_allgather(x, tiled=True)
-
-
-def state_specs(state: TrainState) -> TrainState:
-    """Which arrays of a state are shared out: the chain banks where it has them, by images."""
-    specs = jax.tree.map(lambda _: P(), state)
-    if state.posterior_chains is None:
-        return specs
-    return specs.replace(posterior_chains=P(AXIS), prior_chains=P(AXIS))
-
-
-def _named(mesh: Mesh, specs: Any) -> Any:
-    return jax.tree.map(
-        lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, P)
-    )

@@ -1,142 +1,51 @@
 """The training loop: batches in, metrics, checkpoints and pictures out."""
 
 import contextlib
+import functools
 import pathlib
 import signal
-from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from drc_jax.config import TrainConfig
 from drc_jax.data.packed.batches import train_batches
 from drc_jax.data.packed.format import PackedSplit
 from drc_jax.errors import NonFiniteError
-from drc_jax.evaluation import pictures as panels
-from drc_jax.model.render import Params, render
-from drc_jax.runs.checkpoint import CheckpointWriter, saved_steps
+from drc_jax.evaluation import pictures
+from drc_jax.runs import checkpoint
 from drc_jax.runs.recorder import Recorder, finite_values
 from drc_jax.runs.workdir import claimed
-from drc_jax.training.devices import own_copy
-from drc_jax.training.placement import Stop, placement
+from drc_jax.training import chain_files, devices, processes
+from drc_jax.training import method as methods
+from drc_jax.training import step as steps
+from drc_jax.training.chains import ChainStore, DeviceChains
+from drc_jax.training.file_chains import FileChains
+from drc_jax.training.method import Method, State
 from drc_jax.training.processes import first_only, is_first
 from drc_jax.training.signals import StopSignal
-from drc_jax.training.state import TrainState
 
 _PICTURED = 8
-
-Batch = Mapping[str, np.ndarray]
-Metrics = Mapping[str, jax.Array]
-
-
-def run_steps(
-    train_step: Callable[[Any, Batch], tuple[Any, Metrics]],
-    state: Any,
-    batches: Iterator[Batch],
-    *,
-    start: int,
-    iterations: int,
-    stop: Stop,
-    record: Callable[[int, Metrics], Any],
-    is_milestone: Callable[[int], bool],
-    at_milestone: Callable[[int, Any], None],
-) -> tuple[int, Any]:
-    """Calls ``train_step`` until ``iterations`` steps are done or a signal arrives.
-
-    The metrics of a step are recorded while the device is busy with the next one, so recording
-    costs no time. A step whose state is handed out is recorded first.
-
-    Args:
-      train_step: maps (state, batch) to (state, metrics); the state given to it is used up.
-      state: the state after ``start`` steps.
-      batches: the batches from step ``start`` on.
-      start: number of steps done.
-      iterations: number of steps to reach.
-      stop: polled after every step.
-      record: gets every step's number, counted from 1, and its metrics; raises to end training.
-      is_milestone: says of a step's number whether its state is wanted; that of the last step
-        and of the one at which training stops always is.
-      at_milestone: gets such a step's number and state; it must not keep the state.
-
-    Returns:
-      The number of steps done and the state after them.
-    """
-    step = start
-    unrecorded: tuple[int, Metrics] | None = None
-    stopping = stop.number is not None
-    while step < iterations and not stopping:
-        state, metrics = train_step(state, next(batches))
-        if unrecorded is not None:
-            record(*unrecorded)
-        step += 1
-        unrecorded = (step, metrics)
-        stopping = stop.number is not None
-        if stopping or step == iterations or is_milestone(step):
-            record(*unrecorded)
-            unrecorded = None
-            at_milestone(step, state)
-    return step, state
+# A parameter of this size is none that any of the methods needs.
+_HUGE = 1e4
 
 
-def check_finite(step: int, state: Any) -> None:
-    """Refuses a state that training cannot go on from.
-
-    The metrics of a step are computed before its update, so an update that fails shows in the
-    state alone.
-
-    Args:
-      step: number of completed steps.
-      state: pytree of NumPy arrays.
-
-    Raises:
-      NonFiniteError: naming the first array with a value that is not finite.
-    """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(leaf).all():
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
-            raise NonFiniteError(f"training diverged at step {step}: {name} is not finite")
-
-
-def picture(
-    config: TrainConfig, params: Params, latents: jax.Array, split: PackedSplit
-) -> np.ndarray:
-    """The rows of the paper's Fig. 5 for the first training images.
-
-    Args:
-      config: the run's config.
-      params: of the model.
-      latents: [n, D], posterior chains of the first n images, rendered as they are.
-      split: the training images.
-
-    Returns:
-      uint8 [H, W, 3].
-    """
-    render_jitted = jax.jit(render, static_argnums=0)
-    rendered = render_jitted(config.model, params, latents)
-    images, pi = np.asarray(rendered.images), np.asarray(rendered.pi)
-    return panels.fig5_grid(
-        observed=np.array(split.images[: len(latents)]),
-        generated=np.asarray(rendered.reconstruction),
-        foreground=images[:, 0],
-        background=images[:, -1],
-        true_mask=None if split.masks is None else np.array(split.masks[: len(latents)]),
-        inferred_mask=pi[:, 0],
-    )
-
-
-def train(config: TrainConfig, workdir: pathlib.Path, split: PackedSplit) -> signal.Signals | None:
+def train(
+    config: Any, workdir: pathlib.Path, split: PackedSplit, method: Method | None = None
+) -> signal.Signals | None:
     """Trains in ``workdir`` from where it stands to ``config.iterations``.
 
     Of several processes all call this, with the same config; process 0 alone writes and prints.
-    Writes what ``drc_jax.workdir`` lists. SIGTERM or SIGINT ends it early, after saving; a second
-    one ends the process at once. A signal to one process ends all, a step later.
+    Writes what ``drc_jax.runs.workdir`` lists. SIGTERM or SIGINT ends it early, after saving; a
+    second one ends the process at once. A signal to one process ends all, a step later.
 
     Args:
       config: the run's config.
       workdir: a new or empty folder, or one in which the same run was begun.
-      split: the training images, uint8, of the model's size.
+      split: the training images, uint8, of the config's size.
+      method: what to train; by default what the config belongs to, as it stands.
 
     Returns:
       The signal that ended it early, or None.
@@ -145,96 +54,262 @@ def train(config: TrainConfig, workdir: pathlib.Path, split: PackedSplit) -> sig
       UserError: if the folder is another run's, or its checkpoints or files cannot be used.
       NonFiniteError: if training diverges; no state from then on is saved.
     """
+    method = method or methods.find(config.method)
+    mesh = devices.data_mesh(config.num_devices)
+    num_images = devices.shardable_images(mesh, len(split))
+    method.check(config, num_images)
     with contextlib.ExitStack() as stack:
-        place = placement(config, workdir, len(split), stack.enter_context(StopSignal()))
+        stop = stack.enter_context(StopSignal())
         first_only(lambda: stack.enter_context(claimed(workdir, config, split.info.fingerprint)))
-        stack.enter_context(place)
-        start, state = place.start()
-        images = workdir / "images"
-
-        def draw(step: int, state: TrainState) -> None:
-            latents = place.first_posterior(state, min(_PICTURED, len(split)))
-            if is_first():
-                images.mkdir(exist_ok=True)
-                drawn = picture(config, own_copy(state.params), latents, split)
-                panels.save_png(images / f"step_{step:07d}.png", drawn)
-
+        start, state, store = _begin(method, config, workdir, mesh, num_images)
+        stack.callback(store.close)
+        _say(_beginning(config, workdir, start, len(split) - num_images))
+        outputs = stack.enter_context(_Outputs(method, config, workdir, split, store, start))
         if start >= config.iterations:
-            _say(f"{workdir} has already been trained for {start} iterations; nothing to do")
-            draw(start, state)
+            outputs.draw(start, state)
             return None
-        _say(
-            f"{'resuming' if start else 'training'} in {workdir} from step {start} to "
-            f"{config.iterations} on {_devices(config)}; the first step includes compiling"
-        )
         batches = train_batches(
             split,
             batch_size=config.batch_size,
             seed=config.seed,
             start_step=start,
             flip=config.data.flip,
-            num_shards=place.shards.num_shards,
-            shards=place.shards.shards,
+            num_shards=mesh.size,
+            shards=devices.own_shards(mesh),
         )
         stack.callback(batches.close)
-        checkpoints = recorder = None
-        if is_first():
-            checkpoints = stack.enter_context(
-                CheckpointWriter(workdir, keep=config.keep_checkpoints)
-            )
-            recorder = stack.enter_context(
-                Recorder(
-                    workdir,
-                    start=start,
-                    iterations=config.iterations,
-                    batch_size=config.batch_size,
-                    log_every=config.log_every,
-                )
-            )
+        fed, signalled = store.feed(batches), processes.agreed(mesh, stop)
+        run_step = functools.partial(steps.step, method, mesh, method.step_config(config))
+        step, number, unrecorded = start, stop.number, None
+        with outputs.explaining_divergence():
+            while step < config.iterations and number is None:
+                batch, chains = next(fed)
+                state, chains, metrics = run_step(state, chains, batch["image"], config.seed)
+                store.put(batch, chains)
+                # Read while the device is busy with this step, so recording costs no time.
+                if unrecorded is not None:
+                    outputs.record(*unrecorded)
+                step, unrecorded, number = step + 1, (step + 1, metrics), signalled()
+                is_last = step == config.iterations or number is not None
+                if is_last or outputs.is_milestone(step):
+                    outputs.record(*unrecorded)
+                    unrecorded = None
+                    outputs.milestone(step, state, is_last=is_last)
+            outputs.wait()
+    if number is None:
+        _say(f"trained {step} iterations; see {workdir / 'images'} and {workdir / 'metrics.jsonl'}")
+        return None
+    stopped_by = signal.Signals(number)
+    _say(f"{stopped_by.name}: saved at step {step}; the same command resumes from there")
+    return stopped_by
 
-        def is_due(step: int, every: int) -> bool:
-            return every > 0 and step % every == 0
 
-        def at_milestone(step: int, state: TrainState) -> None:
-            is_last = step == config.iterations
-            if is_due(step, config.checkpoint_every) or is_last or place.stop.number is not None:
-                on_host = place.to_host(state)
-                check_finite(step, on_host)
-                if checkpoints is not None:
-                    checkpoints.save(step, on_host, place.file_copier())
-            if is_due(step, config.image_every) or is_last:
-                draw(step, state)
-            if recorder is not None:
-                recorder.restart_clock()
+def _begin(
+    method: Method, config: Any, workdir: pathlib.Path, mesh: Mesh, num_images: int
+) -> tuple[int, State, ChainStore]:
+    """The step to go on from, the state on the devices, and the store of what images have.
 
-        try:
-            step, _ = run_steps(
-                place.step,
-                state,
-                place.feed(batches),
+    They are the newest checkpoint's, or fresh ones. Of several processes the first reads.
+    """
+    in_files = method.keeps_in_files(config)
+
+    def fresh() -> State:
+        state = method.fresh_state(config)
+        if in_files:
+            return state
+        chains = method.fresh_chains(config, config.seed, jnp.arange(num_images))
+        return method.join_chains(state, chains)
+
+    like = jax.eval_shape(fresh)
+
+    def newest() -> tuple[int, State]:
+        if checkpoint.saved_steps(workdir):
+            return checkpoint.restore_state(workdir, like)
+        return 0, None
+
+    step, saved = first_only(newest) or (0, None)
+    step = int(processes.from_first(np.int32(step), np.int32(0)))
+    saved = processes.from_first(saved, like) if step else None
+    if in_files:
+        state = devices.fresh_state(method, config, mesh) if saved is None else saved
+        files = _chain_files(method, config, workdir, step, num_images)
+        return step, devices.place_whole(mesh, state), FileChains(files, mesh)
+    if saved is None:
+        state = devices.fresh_state(method, config, mesh)
+        banks = devices.fresh_chains(method, config, mesh, num_images)
+        return step, state, DeviceChains(mesh, banks)
+    state, banks = method.split_chains(saved)
+    banks = DeviceChains(mesh, devices.share_out(mesh, banks))
+    return step, devices.place_whole(mesh, state), banks
+
+
+def _chain_files(
+    method: Method, config: Any, workdir: pathlib.Path, step: int, num_images: int
+) -> pathlib.Path:
+    """Makes the working files of a run whose chains are on the host; their folder."""
+    folder = workdir / chain_files.FOLDER
+    draw = jax.jit(functools.partial(method.fresh_chains, config, config.seed))
+    latent_dim = jax.eval_shape(draw, jnp.arange(1))[0].shape[-1]
+    size = chain_files.num_bytes(num_images, latent_dim)
+    _say(f"writing {size / 1e9:.2g} GB of chains to {folder}")
+    if step:
+        chain_files.restore(checkpoint.saved_files(workdir, step), folder)
+    else:
+        chain_files.create(folder, num_images, latent_dim, draw)
+    return folder
+
+
+class _Outputs:
+    """What a run leaves behind: logs, checkpoints, pictures. Process 0 writes, all call it."""
+
+    def __init__(
+        self,
+        method: Method,
+        config: Any,
+        workdir: pathlib.Path,
+        split: PackedSplit,
+        store: ChainStore,
+        start: int,
+    ) -> None:
+        self._method, self._config, self._workdir = method, config, workdir
+        self._split, self._store = split, store
+        self._writer = self._recorder = None
+        self._is_warned = False
+        if is_first() and start < config.iterations:
+            self._writer = checkpoint.CheckpointWriter(workdir, keep=config.keep_checkpoints)
+            self._recorder = Recorder(
+                workdir,
                 start=start,
                 iterations=config.iterations,
-                stop=place.stop,
-                record=finite_values if recorder is None else recorder.record,
-                is_milestone=lambda step: (
-                    is_due(step, config.checkpoint_every) or is_due(step, config.image_every)
-                ),
-                at_milestone=at_milestone,
+                batch_size=config.batch_size,
+                log_every=config.log_every,
             )
+
+    def __enter__(self) -> "_Outputs":
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        for part in (self._recorder, self._writer):
+            if part is not None:
+                part.__exit__(*exc_info)
+
+    def record(self, step: int, metrics: methods.Metrics) -> None:
+        """Checks and logs a step's metrics, waiting for the device to finish that step."""
+        (finite_values if self._recorder is None else self._recorder.record)(step, metrics)
+
+    def is_milestone(self, step: int) -> bool:
+        """Whether the state after a step is saved or drawn."""
+        config = self._config
+        return _is_due(step, config.checkpoint_every) or _is_due(step, config.image_every)
+
+    def milestone(self, step: int, state: State, *, is_last: bool) -> None:
+        """Saves and draws a state whose metrics are recorded."""
+        if is_last or _is_due(step, self._config.checkpoint_every):
+            self._save(step, state)
+        if step == self._config.iterations or _is_due(step, self._config.image_every):
+            self.draw(step, state)
+        if self._recorder is not None:
+            self._recorder.restart_clock()
+
+    def _save(self, step: int, state: State) -> None:
+        chains = self._store.on_host()
+        on_host = devices.to_host(state)
+        if chains is not None:
+            on_host = self._method.join_chains(on_host, chains)
+        largest = check_finite(step, on_host)
+        if largest > _HUGE and not self._is_warned:
+            self._is_warned = True
+            problem = f"a parameter has grown to {largest:.3g} by step {step}"
+            _say(f"warning: {problem}; {self._method.advice(problem)}")
+        if self._writer is not None:
+            self._writer.save(step, on_host, self._store.file_copier())
+
+    def draw(self, step: int, state: State) -> None:
+        """Draws the regions of the first training images as they are after a step."""
+        count = min(_PICTURED, len(self._split))
+        chains = self._store.first(count)
+        if not is_first():
+            return
+        folder = self._workdir / "images"
+        folder.mkdir(exist_ok=True)
+        params = devices.own_copy(state.params)
+        drawn = picture(self._method, self._config, params, chains, self._split, count)
+        pictures.save_png(folder / f"step_{step:07d}.png", drawn)
+
+    def wait(self) -> None:
+        """Waits until everything is on disk."""
+        if self._writer is not None:
+            self._writer.wait()
+
+    @contextlib.contextmanager
+    def explaining_divergence(self) -> Any:
+        """Adds to a NonFiniteError what is left and what to change."""
+        try:
+            yield
         except NonFiniteError as error:
-            if checkpoints is None:
+            if self._writer is None:
                 raise
-            checkpoints.wait()
-            raise NonFiniteError(f"{error}; {_last_good(workdir)}") from None
-        if checkpoints is not None:
-            checkpoints.wait()
-    if step == config.iterations:
-        _say(f"trained {step} iterations; see {images} and {workdir / 'metrics.jsonl'}")
-        return None
-    assert place.stop.number is not None
-    number = signal.Signals(place.stop.number)
-    _say(f"{number.name}: saved at step {step}; the same command resumes from there")
-    return number
+            self._writer.wait()
+            saved = checkpoint.saved_steps(self._workdir)
+            good = "nothing was saved"
+            if saved:
+                good = f"the last good checkpoint is that of step {saved[-1]}"
+            advice = self._method.advice(str(error))
+            raise NonFiniteError(f"{error}; {good}; {advice}, in a new folder") from None
+
+
+def check_finite(step: int, state: State) -> float:
+    """Refuses a state that training cannot go on from.
+
+    The metrics of a step are computed before its update, so an update that fails shows in the
+    state alone.
+
+    Args:
+      step: number of completed steps.
+      state: a dataclass of NumPy arrays.
+
+    Returns:
+      The largest absolute parameter.
+
+    Raises:
+      NonFiniteError: naming the first array with a value that is not finite.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(leaf).all():
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise NonFiniteError(f"training diverged at step {step}: {name} is not finite")
+    return max((float(np.abs(leaf).max()) for leaf in jax.tree.leaves(state.params)), default=0.0)
+
+
+def picture(
+    method: Method, config: Any, params: Any, chains: Any, split: PackedSplit, count: int
+) -> np.ndarray:
+    """The rows of the paper's Fig. 5 for the first training images.
+
+    Args:
+      method, config, params: of the run.
+      chains: what belongs to the first ``count`` images, as the run has it.
+      split: the training images.
+      count: how many.
+
+    Returns:
+      uint8 [H, W, 3].
+    """
+    observed = np.array(split.images[:count])
+    regions = method.show(config, params, chains, observed, config.seed)
+    images = np.asarray(regions.images)
+    return pictures.fig5_grid(
+        observed=observed,
+        generated=np.asarray(regions.reconstruction),
+        foreground=images[:, 0],
+        background=images[:, -1],
+        true_mask=None if split.masks is None else np.array(split.masks[:count]),
+        inferred_mask=1.0 - np.asarray(regions.pi)[:, -1],
+    )
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def _say(text: str) -> None:
@@ -243,17 +318,16 @@ def _say(text: str) -> None:
         print(text, flush=True)
 
 
-def _devices(config: TrainConfig) -> str:
-    """What a run computes on, for its first line."""
-    count = f"{config.num_devices} devices, " if config.num_devices > 1 else ""
+def _beginning(config: Any, workdir: pathlib.Path, start: int, left_out: int) -> str:
+    """A run's first line: where, how far, on what."""
+    if start >= config.iterations:
+        return f"{workdir} has already been trained for {start} iterations; nothing to do"
+    devices_text = f"{config.num_devices} devices, " if config.num_devices > 1 else ""
     number = jax.process_count()
-    return f"{count}{jax.default_backend()}{f', in {number} processes' if number > 1 else ''}"
-
-
-def _last_good(workdir: pathlib.Path) -> str:
-    """The end of the message of a diverged run."""
-    steps = saved_steps(workdir)
-    last = f"the last good checkpoint is that of step {steps[-1]}" if steps else "nothing was saved"
+    where = f"{jax.default_backend()}{f', in {number} processes' if number > 1 else ''}"
+    note = f"; the last {left_out} images are left out, so that devices have equal shares"
     return (
-        f"{last}; train in a new folder with smaller sampler.posterior_step_size or learning rates"
+        f"{'resuming' if start else 'training'} in {workdir} from step {start} to "
+        f"{config.iterations} on {devices_text}{where}; the first step includes compiling"
+        f"{note if left_out else ''}"
     )

@@ -10,8 +10,11 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 
 from drc_jax.errors import UserError
+from drc_jax.training import devices
+from drc_jax.training.signals import StopSignal
 
 T = TypeVar("T")
 
@@ -38,7 +41,7 @@ def join(coordinator: str | None, num_processes: int, process_id: int) -> None:
         raise UserError(
             f"--process_id must lie in [0, {num_processes}), the --num_processes, got {process_id}"
         )
-    # It would take SIGTERM, which ends a run after saving (drc_jax.interrupt).
+    # It would take SIGTERM, which ends a run after saving (drc_jax.training.signals).
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id)
@@ -118,3 +121,25 @@ def from_first(tree: Any, like: T) -> T:
         return tree
     mine = tree if is_first() else jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     return jax.tree.map(multihost_utils.broadcast_one_to_all, mine)
+
+
+def agreed(mesh: Mesh, stop: StopSignal) -> Callable[[], int | None]:
+    """How processes learn of a signal that has reached any of them.
+
+    Args:
+      mesh: of the devices of all processes.
+      stop: of this process.
+
+    Returns:
+      To be called by every process once after each step: the signal by which to stop, or None.
+      With several processes it is known a step late, so that no device waits.
+    """
+    if jax.process_count() == 1:
+        return lambda: stop.number
+    asked: list[jax.Array] = []
+
+    def number() -> int | None:
+        asked.append(devices.largest(mesh, stop.number or 0))
+        return (int(asked.pop(0)) or None) if len(asked) > 1 else None
+
+    return number

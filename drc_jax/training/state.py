@@ -1,17 +1,33 @@
-"""What a run carries from one iteration to the next, and how it begins."""
+"""What a run of DRC carries from one iteration to the next, and how it begins."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
-from drc_jax.config import OptimizerConfig, TrainConfig
+from drc_jax.config import ModelConfig, OptimizerConfig, TrainConfig
 from drc_jax.errors import UserError
 from drc_jax.model import render as model
 from drc_jax.model.render import Params
+
+# Folded into the seed for what a run begins with: no training step has this number.
+_START = 2**32 - 1
+
+
+class Chains(NamedTuple):
+    """Langevin chains: of a batch [B, D] each, or of all images and their mirrors [N, 2, D].
+
+    Attributes:
+      posterior: float32, z+.
+      prior: float32, z-.
+    """
+
+    posterior: jax.Array
+    prior: jax.Array
 
 
 @flax.struct.dataclass
@@ -23,8 +39,8 @@ class TrainState:
       params: from ``drc_jax.init_params``.
       generator_opt_state: of the generators and classifiers.
       ebm_opt_state: of the energy MLPs.
-      posterior_chains, prior_chains: [N, 2, D] float32, one chain per (image, flipped or not);
-        None where ``config.chain_bank`` is ``host``.
+      posterior_chains, prior_chains: [N, 2, D] float32, one chain per (image, mirrored or not);
+        None where the chains are kept elsewhere, as with ``config.chain_bank`` ``host``.
     """
 
     step: jax.Array
@@ -38,7 +54,7 @@ class TrainState:
 def optimizers(
     config: OptimizerConfig,
 ) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
-    """Adam for generators with classifiers, and Adam for the energies (appendix B)."""
+    """Adam for generators with classifiers, and Adam for the energies (docs/method.md 4)."""
 
     def adam(rate: float) -> optax.GradientTransformation:
         clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
@@ -52,76 +68,63 @@ def split_params(params: Params) -> tuple[Params, Params]:
     return {k: v for k, v in params.items() if k != "ebm"}, {"ebm": params["ebm"]}
 
 
-def init_state(config: TrainConfig, num_images: int) -> TrainState:
-    """A fresh state: orthogonal parameters, and chains drawn once from N(0, I) where it has them.
+def split_chains(state: TrainState) -> tuple[TrainState, Chains]:
+    """A state without its chains, and the chains.
+
+    Raises:
+      UserError: if the state has none.
+    """
+    if state.posterior_chains is None or state.prior_chains is None:
+        raise UserError("this state has no chains; use train_step_from_chains")
+    chains = Chains(state.posterior_chains, state.prior_chains)
+    return dataclasses.replace(state, posterior_chains=None, prior_chains=None), chains
+
+
+def join_chains(state: TrainState, chains: Chains) -> TrainState:
+    """What ``split_chains`` undoes."""
+    return dataclasses.replace(state, posterior_chains=chains.posterior, prior_chains=chains.prior)
+
+
+def start_keys(seed: int | jax.Array) -> tuple[chex.PRNGKey, chex.PRNGKey, chex.PRNGKey]:
+    """Keys of the fresh parameters, posterior chains and prior chains of a run."""
+    root = jax.random.fold_in(jax.random.key(seed), _START)
+    params_key, posterior_key, prior_key = jax.random.split(root, 3)
+    return params_key, posterior_key, prior_key
+
+
+def fresh_chains(config: ModelConfig, seed: int | jax.Array, index: jax.Array) -> Chains:
+    """The chains with which images begin, N(0, I); each depends on (seed, image) alone.
 
     Args:
-      config: the run; everything random derives from ``config.seed``.
-      num_images: N, images in the training set.
+      config: the model.
+      seed: the run's.
+      index: int [n], places of the images in their set.
 
     Returns:
-      ``TrainState`` at step 0.
-
-    Raises:
-      UserError: where a batch has more images than the set.
+      ``Chains`` of [n, 2, D]: first of the image, then of its mirror.
     """
-    check_size(config, num_images)
-    return _jitted_init_state(config, num_images)
+
+    def of_one(key: chex.PRNGKey, image: jax.Array) -> jax.Array:
+        return jax.random.normal(jax.random.fold_in(key, image), (2, config.latent_dim))
+
+    _, posterior_key, prior_key = start_keys(seed)
+    draw = jax.vmap(of_one, in_axes=(None, 0))
+    return Chains(draw(posterior_key, index), draw(prior_key, index))
 
 
-def check_size(config: TrainConfig, num_images: int) -> None:
-    """Refuses batches with more images than the set.
-
-    Raises:
-      UserError: naming both numbers.
-    """
-    if config.batch_size > num_images:
-        raise UserError(
-            f"batch_size {config.batch_size} is larger than the data set's {num_images} images; "
-            f"set config.batch_size to at most {num_images}"
-        )
-
-
-def unchecked_init_state(config: TrainConfig, num_images: int) -> TrainState:
-    """``init_state`` behind its check, for callers that jit by themselves."""
-    # No training step has this number, so that no key is used twice.
-    root = jax.random.key(config.seed)
-    params_key, posterior_key, prior_key = jax.random.split(jax.random.fold_in(root, 2**32 - 1), 3)
-    params = model.init_params(config.model, params_key)
-    generator_optimizer, ebm_optimizer = optimizers(config.optimizer)
+def fresh_state(
+    config: TrainConfig,
+    optimizer_pair: tuple[optax.GradientTransformation, optax.GradientTransformation],
+) -> TrainState:
+    """A state at step 0 without chains: orthogonal parameters, optimizers at rest."""
+    params = model.init_params(config.model, start_keys(config.seed)[0])
+    generator, ebm = optimizer_pair
     generator_params, ebm_params = split_params(params)
-    chains = (num_images, 2, config.model.latent_dim)
-    on_device = config.chain_bank == "device"
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        generator_opt_state=generator_optimizer.init(generator_params),
-        ebm_opt_state=ebm_optimizer.init(ebm_params),
-        posterior_chains=jax.random.normal(posterior_key, chains) if on_device else None,
-        prior_chains=jax.random.normal(prior_key, chains) if on_device else None,
-    )
-
-
-_jitted_init_state = jax.jit(unchecked_init_state, static_argnums=(0, 1))
-
-
-def with_chains(
-    state: TrainState,
-    rows: jax.Array,
-    sides: jax.Array,
-    z_posterior: jax.Array,
-    z_prior: jax.Array,
-) -> TrainState:
-    """The state with the chains of some images replaced.
-
-    Args:
-      state: with chain banks.
-      rows, sides: [B] int32, the images and whether each is mirrored.
-      z_posterior, z_prior: [B, D], their chains.
-    """
-    assert state.posterior_chains is not None and state.prior_chains is not None
-    return dataclasses.replace(
-        state,
-        posterior_chains=state.posterior_chains.at[rows, sides].set(z_posterior),
-        prior_chains=state.prior_chains.at[rows, sides].set(z_prior),
+        generator_opt_state=generator.init(generator_params),
+        ebm_opt_state=ebm.init(ebm_params),
+        posterior_chains=None,
+        prior_chains=None,
     )

@@ -1,26 +1,97 @@
-"""The training step: jitted, donated, and refusing what JAX would silently clamp or drop.
+"""The training step: jitted, donated, shared by a mesh of devices, one included.
 
-``train_step`` finds the chains of a batch in the state, ``train_step_from_chains`` is handed them;
-``drc_jax.sharded_step`` has the one for several devices. All are made of ``drc_jax.update``.
+It refuses what JAX would silently clamp or drop.
 """
 
 import functools
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
-from drc_jax.config import ModelConfig, OptimizerConfig, SamplerConfig, TrainConfig
+from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
-from drc_jax.training.state import TrainState, with_chains
-from drc_jax.training.update import Metrics, step_keys, update
+from drc_jax.training import chains as chain_stores
+from drc_jax.training import devices
+from drc_jax.training.devices import AXIS
+from drc_jax.training.drc import DEFAULT, DRC
+from drc_jax.training.method import Method, PerImage, State
+from drc_jax.training.state import Chains, TrainState
+from drc_jax.training.update import Metrics
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
+def step(
+    method: Method,
+    mesh: Mesh,
+    step_config: Any,
+    state: State,
+    chains: PerImage,
+    images: jax.Array,
+    seed: int | jax.Array,
+) -> tuple[State, PerImage, Metrics]:
+    """``method.update``, shared by the devices of a mesh; donates ``state`` and ``chains``.
+
+    Args:
+      method, mesh, step_config: static.
+      state: without what belongs to images, whole on every device.
+      chains: what belongs to the batch's images, shared out by rows.
+      images: [B, S, S, 3], likewise.
+      seed: everything random derives from (seed, state.step).
+
+    Returns:
+      The next state, the chains after the step where they were, and the metrics.
+    """
+
+    def share(
+        state: State, chains: PerImage, images: jax.Array, seed: jax.Array
+    ) -> tuple[State, PerImage, Metrics]:
+        count = len(images)
+        keys = step_keys(seed, state.step, count * mesh.size)
+        if mesh.size > 1:
+            keys = jax.lax.dynamic_slice_in_dim(keys, jax.lax.axis_index(AXIS) * count, count)
+        return method.update(step_config, state, images, keys, chains, AXIS)
+
+    on_devices = devices.on_each(mesh, share, (P(), P(AXIS), P(AXIS), P()), (P(), P(AXIS), P()))
+    return on_devices(state, chains, images, jnp.asarray(seed))
+
+
+def step_keys(seed: int | jax.Array, step: jax.Array, batch_size: int) -> chex.PRNGKey:
+    """[B] keys, one for each image of the whole batch of a step."""
+    return jax.random.split(jax.random.fold_in(jax.random.key(seed), step), batch_size)
+
+
+def init_state(config: TrainConfig, num_images: int, method: DRC = DEFAULT) -> TrainState:
+    """A fresh state: orthogonal parameters, and chains drawn once from N(0, I).
+
+    Args:
+      config: the run; everything random derives from ``config.seed``.
+      num_images: N, images in the training set, a multiple of ``config.num_devices``.
+      method: DRC, or DRC with terms of your own.
+
+    Returns:
+      ``TrainState`` at step 0 on the devices of ``config.num_devices``; without chains where
+      ``config.chain_bank`` is ``host``.
+
+    Raises:
+      UserError: where a batch has more images than the set, or devices are missing.
+    """
+    method.check(config, num_images)
+    mesh = devices.data_mesh(config.num_devices)
+    state = devices.fresh_state(method, config, mesh)
+    if method.keeps_in_files(config):
+        return state
+    return method.join_chains(state, devices.fresh_chains(method, config, mesh, num_images))
 
 
 def train_step(
-    config: TrainConfig, state: TrainState, batch: dict[str, Any]
+    config: TrainConfig, state: TrainState, batch: dict[str, Any], method: DRC = DEFAULT
 ) -> tuple[TrainState, Metrics]:
-    """One iteration, ``update``; ``state`` is donated and must not be used again.
+    """One iteration of DRC (docs/method.md 5); donates ``state``, which must not be used again.
 
     The batch's chains are read from the state and written back. Everything random derives from
     (config.seed, state.step).
@@ -29,7 +100,9 @@ def train_step(
       config: the run, static.
       state: from ``init_state`` or an earlier step.
       batch: ``image`` [B, H, W, 3], uint8 or floats in [-1, 1], already mirrored where ``flip``
-        [B] bool says so; ``index`` [B] int, which images these are, without repeats.
+        [B] bool says so; ``index`` [B] int, which images these are, without repeats. With several
+        devices, equal shares for each in turn: device d of n has the images [d N/n, (d + 1) N/n).
+      method: DRC, or DRC with terms of your own.
 
     Returns:
       The next state and scalar metrics: both losses and their terms, E(z+) and E(z-), mean z^2
@@ -37,156 +110,96 @@ def train_step(
       reconstruction error, and ``latents_finite`` (1, or 0 if any sample is not finite).
 
     Raises:
-      UserError: if indices repeat or lie outside the chain banks, or shapes disagree. JAX itself
-        would clamp or drop them silently. Device arrays are checked for shape only.
+      UserError: if indices repeat or lie outside the state's chains, or shapes disagree. JAX
+        itself would clamp or drop them silently. Device arrays are checked for shape only.
     """
-    if state.posterior_chains is None:
-        raise UserError("this state has no chain banks; use train_step_from_chains")
-    check_batch(config, batch, len(state.posterior_chains))
-    return unchecked_train_step(
-        config.model,
-        config.sampler,
-        config.optimizer,
-        state,
-        {name: batch[name] for name in ("image", "index", "flip")},
+    mesh = devices.data_mesh(config.num_devices)
+    state, banks = method.split_chains(state)
+    check_batch(config, batch, len(banks.posterior))
+    rows = devices.place_rows(mesh, {name: batch[name] for name in ("image", "index", "flip")})
+    store = chain_stores.DeviceChains(mesh, devices.place_rows(mesh, banks))
+    state, chains, metrics = step(
+        method,
+        mesh,
+        method.step_config(config),
+        devices.place_whole(mesh, state),
+        store.take(rows),
+        rows["image"],
         config.seed,
-        config.images_at_once,
     )
-
-
-def check_batch(config: TrainConfig, batch: dict[str, Any], num_images: int | None) -> None:
-    """Refuses a batch that one device cannot take.
-
-    Args:
-      config: the run.
-      batch: as for ``train_step``.
-      num_images: N, rows of the chain banks; None where they are elsewhere.
-
-    Raises:
-      UserError: naming what is wrong. Device arrays are checked for shape only.
-    """
-    side = config.model.image_size
-    size = len(batch["index"])
-    if batch["image"].shape != (size, side, side, 3):
-        raise UserError(
-            f"batch['image'] must have shape {(size, side, side, 3)} for this model and index, "
-            f"got {batch['image'].shape}"
-        )
-    if config.images_at_once and size % config.images_at_once:
-        raise UserError(
-            f"images_at_once {config.images_at_once} must divide the {size} images of a batch"
-        )
-    if batch["flip"].shape != (size,):
-        raise UserError(f"batch['flip'] must have shape {(size,)}, got {batch['flip'].shape}")
-    index = batch["index"]
-    if isinstance(index, jax.Array):  # fetching it would make every step wait for the device
-        return
-    index = np.asarray(index)
-    if num_images is not None and (index.min() < 0 or index.max() >= num_images):
-        raise UserError(
-            f"batch['index'] must lie in [0, {num_images}), got {index.min()} to {index.max()}"
-        )
-    if len(np.unique(index)) != size:
-        raise UserError("batch['index'] must not repeat an image: two chains would be one")
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 6), donate_argnums=3)
-def unchecked_train_step(
-    config: ModelConfig,
-    sampler: SamplerConfig,
-    optimizer: OptimizerConfig,
-    state: TrainState,
-    batch: dict[str, jax.Array],
-    seed: int | jax.Array,
-    images_at_once: int = 0,
-) -> tuple[TrainState, Metrics]:
-    """``train_step`` behind its checks, compiled for just those configs that it depends on."""
-    rows, sides = batch["index"].astype(jnp.int32), batch["flip"].astype(jnp.int32)
-    assert state.posterior_chains is not None and state.prior_chains is not None
-    new_state, z_posterior, z_prior, metrics = update(
-        config,
-        sampler,
-        optimizer,
-        state,
-        batch["image"],
-        step_keys(seed, state.step, len(rows)),
-        state.posterior_chains[rows, sides],
-        state.prior_chains[rows, sides],
-        images_at_once=images_at_once,
-    )
-    return with_chains(new_state, rows, sides, z_posterior, z_prior), metrics
-
-
-Chains = tuple[jax.Array, jax.Array]
+    store.put(rows, chains)
+    return method.join_chains(state, store.banks), metrics
 
 
 def train_step_from_chains(
-    config: TrainConfig, state: TrainState, batch: dict[str, Any], chains: Chains
+    config: TrainConfig,
+    state: TrainState,
+    batch: dict[str, Any],
+    chains: tuple[jax.Array, jax.Array],
+    method: DRC = DEFAULT,
 ) -> tuple[TrainState, Chains, Metrics]:
     """``train_step`` for chains kept elsewhere; ``state`` and ``chains`` are donated.
 
     Args:
       config: the run, static.
-      state: without chain banks, from ``init_state`` with ``chain_bank`` ``host``.
+      state: without chains, from ``init_state`` with ``chain_bank`` ``host``.
       batch: as for ``train_step``; only ``image`` is used.
       chains: posterior and prior chains of the batch's images, both [B, D] float32.
+      method: as for ``train_step``.
 
     Returns:
       The next state, the chains after the step, and the metrics of ``train_step``.
 
     Raises:
-      UserError: if shapes disagree or the state has banks of its own.
-    """
-    check_batch(config, batch, None)
-    check_chains(config, state, batch, chains)
-    return unchecked_train_step_from_chains(
-        config.model,
-        config.sampler,
-        config.optimizer,
-        state,
-        batch["image"],
-        chains,
-        config.seed,
-        config.images_at_once,
-    )
-
-
-def check_chains(
-    config: TrainConfig, state: TrainState, batch: dict[str, Any], chains: Chains
-) -> None:
-    """Refuses chains that are not a batch's.
-
-    Raises:
-      UserError: if their shape is not [B, D], or the state has banks of its own.
+      UserError: if shapes disagree or the state has chains of its own.
     """
     if state.posterior_chains is not None or state.prior_chains is not None:
-        raise UserError("this state has chain banks of its own; use train_step")
+        raise UserError("this state has chains of its own; use train_step")
+    check_batch(config, batch, None)
     wanted = (len(batch["index"]), config.model.latent_dim)
     for z in chains:
         if z.shape != wanted:
             raise UserError(f"chains of this batch must have shape {wanted}, got {z.shape}")
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 7), donate_argnums=(3, 5))
-def unchecked_train_step_from_chains(
-    config: ModelConfig,
-    sampler: SamplerConfig,
-    optimizer: OptimizerConfig,
-    state: TrainState,
-    image: jax.Array,
-    chains: Chains,
-    seed: int | jax.Array,
-    images_at_once: int,
-) -> tuple[TrainState, Chains, Metrics]:
-    """``train_step_from_chains`` behind its checks."""
-    state, z_posterior, z_prior, metrics = update(
-        config,
-        sampler,
-        optimizer,
-        state,
-        image,
-        step_keys(seed, state.step, len(image)),
-        *chains,
-        images_at_once=images_at_once,
+    mesh = devices.data_mesh(config.num_devices)
+    return step(
+        method,
+        mesh,
+        method.step_config(config),
+        devices.place_whole(mesh, state),
+        devices.place_rows(mesh, Chains(*chains)),
+        devices.place_rows(mesh, batch["image"]),
+        config.seed,
     )
-    return state, (z_posterior, z_prior), metrics
+
+
+def check_batch(config: TrainConfig, batch: dict[str, Any], num_images: int | None) -> None:
+    """Refuses a batch that a step cannot take.
+
+    Args:
+      config: the run.
+      batch: as for ``train_step``.
+      num_images: N, images that have chains; None where these are elsewhere.
+
+    Raises:
+      UserError: naming what is wrong. Device arrays are checked for shape only.
+    """
+    missing = {"image", "index", "flip"} - set(batch)
+    if missing:
+        raise UserError(f"batch lacks {sorted(missing)[0]!r}; it needs image, index and flip")
+    side, size = config.model.image_size, len(batch["index"])
+    if batch["image"].shape != (size, side, side, 3):
+        raise UserError(
+            f"batch['image'] must have shape {(size, side, side, 3)} for this model and index, "
+            f"got {batch['image'].shape}"
+        )
+    share = size // config.num_devices
+    if size % config.num_devices or (config.images_at_once and share % config.images_at_once):
+        raise UserError(
+            f"a batch of {size} images cannot be shared by num_devices {config.num_devices} in "
+            f"parts of images_at_once {config.images_at_once}; both must divide it"
+        )
+    if batch["flip"].shape != (size,):
+        raise UserError(f"batch['flip'] must have shape {(size,)}, got {batch['flip'].shape}")
+    if not isinstance(batch["index"], jax.Array):  # fetching it would make every step wait
+        chain_stores.check_index(np.asarray(batch["index"]), range(config.num_devices),
+                                 config.num_devices, num_images)  # fmt: skip

@@ -22,8 +22,7 @@ import numpy as np
 import drc_jax
 from drc_jax.benchmark import timing as benchmark
 from drc_jax.config import TrainConfig
-from drc_jax.training import devices as sharding
-from drc_jax.training import sharded_step
+from drc_jax.training import devices
 
 # The smallest need of memory first: some devices tell the highest so far, and never less.
 PARTS = ("prior", "posterior", "train")
@@ -137,10 +136,10 @@ class JaxProgram(Program):
         jax.config.update("jax_platforms", "cpu" if setup.platform == "cpu" else "cuda")
         if setup.platform == "cpu" and config.num_devices > 1:
             jax.config.update("jax_num_cpu_devices", config.num_devices)
-        self._mesh = sharding.data_mesh(config.num_devices)
+        self._mesh = devices.data_mesh(config.num_devices)
         params = drc_jax.interop.params_from_torch(config.model, setup.arrays())
-        self._params: Any = jax.device_put(params, sharding.on_all(self._mesh))
-        z, self._images = jax.device_put(setup.inputs(), sharding.by_rows(self._mesh))
+        self._params: Any = jax.device_put(params, devices.on_all(self._mesh))
+        z, self._images = jax.device_put(setup.inputs(), devices.by_rows(self._mesh))
         self._chains = {"prior": z, "posterior": z}
         self._runs = 0
         self._state: Any = None
@@ -178,12 +177,8 @@ class JaxProgram(Program):
             "index": np.arange(size, dtype=np.int32),
             "flip": np.zeros(size, bool),
         }
-        if self._mesh.size == 1:
-            self._state = self._state or self._begun(drc_jax.init_state(config, size))
-            self._state, _ = drc_jax.train_step(config, self._state, batch)
-        else:
-            self._state = self._state or self._begun(sharding.init_state(config, self._mesh, size))
-            self._state, _ = sharded_step.train_step(config, self._mesh, self._state, batch)
+        self._state = self._state or self._begun(drc_jax.init_state(config, size))
+        self._state, _ = drc_jax.train_step(config, self._state, batch)
         jax.block_until_ready(self._state)
 
     def _begun(self, state: Any) -> Any:

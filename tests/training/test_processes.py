@@ -12,54 +12,33 @@ import jax
 import numpy as np
 import pytest
 
+from drc_jax.config import TrainConfig
 from drc_jax.data.packed.datasets import Record, write_split
 from drc_jax.errors import UserError
 from drc_jax.runs import checkpoint
 from drc_jax.runs.workdir import load_config
 from drc_jax.training import processes
-from drc_jax.training.state import init_state
+from drc_jax.training.step import init_state
 from tests.helpers.compiling import FEW_OPTIMIZATIONS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def test_on_eight_devices(tmp_path):
-    """How many CPU devices there are is settled when JAX starts, so this is another process."""
-    flags = f"--xla_force_host_platform_device_count=8 {FEW_OPTIMIZATIONS}"
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "no:cacheprovider",
-            "tests/training/eight_devices.py",
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(tmp_path)},
-    )
-    assert done.returncode == 0, done.stdout
-    assert "skipped" not in done.stdout
-
-
 # Gets a signal in the third step, where the last argument names one.
 TRAIN = """if True:
     import os, signal, sys, time
-    from drc_jax.training import placement
+    from drc_jax.training import step as steps
     from experiments import cli, train
 
-    step, done = placement.Devices.step, []
-    def hooked(self, state, fed):
+    step, done = steps.step, []
+    def hooked(*args):
         done.append(0)
         if len(done) == 3:
             os.kill(os.getpid(), number)
             time.sleep(0.5)
-        return step(self, state, fed)
+        return step(*args)
     if number := int(sys.argv.pop()):
-        placement.Devices.step = hooked
+        steps.step = hooked
     cli.run(train.main)
 """
 
@@ -132,7 +111,7 @@ def test_two_processes_equal_one_and_resume(tmp_path):
     single = start([*arguments, f"--workdir={one}"], caches[0], devices=2)
     ((status, out, err),) = finish([single])
     assert status == 0, err
-    assert "2 devices share 16 images equally; the last 1 are left out" in out
+    assert "the last 1 images are left out, so that devices have equal shares" in out
 
     stopped = finish(start_two(arguments, (two, unused), caches[1], second_gets=signal.SIGTERM))
     assert [status for status, _, _ in stopped] == [128 + signal.SIGTERM] * 2, stopped
@@ -153,7 +132,7 @@ def test_two_processes_equal_one_and_resume(tmp_path):
     assert resumed[1][1] == ""
     assert not unused.exists()
 
-    like = jax.eval_shape(lambda: init_state(load_config(one), 16))
+    like = jax.eval_shape(lambda: init_state(load_config(one, TrainConfig), 16))
     (step, found), (_, expected) = (checkpoint.restore_state(w, like) for w in (two, one))
     assert step == 8
     jax.tree.map(np.testing.assert_array_equal, found, expected)

@@ -8,10 +8,10 @@ import pytest
 
 PROGRAM = """
 import os, signal, sys, time
-from drc_jax import interrupt
+from drc_jax.training import signals
 same_seconds, first, second = sys.argv[1:]
-interrupt._SAME_SECONDS = float(same_seconds)
-with interrupt.StopSignal() as stop:
+signals._SAME_SECONDS = float(same_seconds)
+with signals.StopSignal() as stop:
     os.kill(os.getpid(), int(first))
     while stop.number is None:
         time.sleep(0.01)

@@ -1,0 +1,112 @@
+"""Deep Region Competition as a ``Method``."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from drc_jax import inference
+from drc_jax.config import TrainConfig
+from drc_jax.errors import UserError
+from drc_jax.model import render as model
+from drc_jax.model.render import Params, Regions
+from drc_jax.training import state as train_state
+from drc_jax.training import update as updates
+from drc_jax.training.state import Chains, TrainState
+from drc_jax.training.update import DEFAULT_TERMS, Metrics, StepConfig, Terms
+
+
+@dataclasses.dataclass(frozen=True)
+class DRC:
+    """See ``drc_jax.training.method.Method``.
+
+    Attributes:
+      terms: energies, losses and optimizers; give your own to train something else.
+    """
+
+    terms: Terms = DEFAULT_TERMS
+
+    name = "drc"
+    config_type = TrainConfig
+
+    def check(self, config: TrainConfig, num_images: int) -> None:
+        count = jax.process_count()
+        if config.chain_bank == "host" and count > 1:
+            raise UserError(
+                f"chain_bank 'host' works in one process only, and these are {count}; set "
+                "chain_bank to 'device', or start one process with all of a machine's devices"
+            )
+        if config.batch_size > num_images:
+            raise UserError(
+                f"batch_size {config.batch_size} is larger than the data set's {num_images} "
+                f"images; set config.batch_size to at most {num_images}"
+            )
+
+    def step_config(self, config: TrainConfig) -> StepConfig:
+        return StepConfig.of(config)
+
+    def keeps_in_files(self, config: TrainConfig) -> bool:
+        return config.chain_bank == "host"
+
+    def fresh_state(self, config: TrainConfig) -> TrainState:
+        return train_state.fresh_state(config, self.terms.optimizers(config.optimizer))
+
+    def fresh_chains(self, config: TrainConfig, seed: int | jax.Array, index: jax.Array) -> Chains:
+        return train_state.fresh_chains(config.model, seed, index)
+
+    def split_chains(self, state: TrainState) -> tuple[TrainState, Chains]:
+        return train_state.split_chains(state)
+
+    def join_chains(self, state: TrainState, chains: Chains) -> TrainState:
+        return train_state.join_chains(state, chains)
+
+    def update(
+        self,
+        step_config: StepConfig,
+        state: TrainState,
+        images: jax.Array,
+        keys: chex.PRNGKey,
+        chains: Chains,
+        axis_name: str | None = None,
+    ) -> tuple[TrainState, Chains, Metrics]:
+        return updates.update(self.terms, step_config, state, images, keys, chains, axis_name)
+
+    def segment(
+        self,
+        config: TrainConfig,
+        params: Params,
+        keys: chex.PRNGKey,
+        images: jax.Array,
+        *,
+        num_steps: int = 0,
+        num_restarts: int = 1,
+    ) -> Regions:
+        return inference.infer_lowest_energy(
+            config.model,
+            params,
+            keys,
+            images,
+            num_steps=num_steps or config.sampler.test_steps,
+            num_restarts=num_restarts,
+            step_size=config.sampler.posterior_step_size,
+        )
+
+    def show(
+        self, config: TrainConfig, params: Params, chains: Chains, images: Any, seed: int
+    ) -> Regions:
+        return _render(config.model, params, jnp.asarray(chains.posterior))
+
+    def advice(self, problem: str) -> str:
+        if "latent" in problem or "energy" in problem:
+            return "try a smaller sampler.posterior_step_size or sampler.prior_step_size"
+        if "ebm" in problem:
+            return "try a smaller optimizer.ebm_learning_rate"
+        return "try a smaller optimizer.generator_learning_rate, or optimizer.clip_norm"
+
+
+_render = functools.partial(jax.jit, static_argnums=0)(model.render)
+
+DEFAULT = DRC()
