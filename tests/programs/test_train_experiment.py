@@ -14,12 +14,13 @@ from absl import flags
 from absl.testing import flagsaver
 
 from configs import tiny as tiny_file
+from drc_jax.config import TrainConfig
 from drc_jax.data.packed.format import Record, open_split
 from drc_jax.data.packed.writing import write_split
 from drc_jax.runs import checkpoint
 from drc_jax.runs.workdir import load_config
 from drc_jax.training.images import check_fits, data_folder, open_training_split
-from drc_jax.training.state import init_state
+from drc_jax.training.step import init_state
 from experiments import cli, config_flag, train
 
 # How ml_collections loads a config file.
@@ -40,7 +41,7 @@ SMALL = (
 WHOLE_AND_STOPPED = """if True:
     import os, signal, sys, time
     from absl.testing import flagsaver
-    from drc_jax import recorder
+    from drc_jax.runs import recorder
     from experiments import cli, train
 
     workdirs, rest = sys.argv[1:3], sys.argv[3:]
@@ -64,7 +65,7 @@ WHOLE_AND_STOPPED = """if True:
 # Dies when the files of its second checkpoint are written, before it gets its name.
 KILLED_IN_A_SAVE = """if True:
     import os, signal
-    from drc_jax import checkpoint
+    from drc_jax.runs import checkpoint
     from experiments import cli, train
 
     digests, calls = checkpoint._digests, []
@@ -132,7 +133,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, data):
     for noise in ("Traceback", "WARNING", "Warning", "orbax", "handler_registry"):
         assert noise not in last.stderr
 
-    like = jax.eval_shape(lambda: init_state(load_config(whole), 16))
+    like = jax.eval_shape(lambda: init_state(load_config(whole, TrainConfig), 16))
     (step, found), (_, expected) = (checkpoint.restore_state(w, like) for w in (killed, whole))
     assert step == found.step == 8
     jax.tree.map(np.testing.assert_array_equal, found, expected)

@@ -193,7 +193,7 @@ def test_kill_in_the_middle_of_a_save_leaves_the_earlier_one(tmp_path):
         import os, pathlib, signal, sys
         sys.path.insert(0, {str(pathlib.Path(__file__).parents[2])!r})
         from tests.runs import test_checkpoint
-        from drc_jax import checkpoint
+        from drc_jax.runs import checkpoint
 
         workdir = pathlib.Path({str(tmp_path)!r})
         test_checkpoint.save(workdir, 4)

@@ -19,11 +19,11 @@ def claim(workdir: pathlib.Path, config: TrainConfig = CONFIG, fingerprint: str 
 
 def test_new_folder_gets_the_config(tmp_path):
     claim(tmp_path / "a" / "run")
-    assert load_config(tmp_path / "a" / "run") == CONFIG
+    assert load_config(tmp_path / "a" / "run", TrainConfig) == CONFIG
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / ".config.json.7.partial").touch()
     claim(tmp_path / "empty")
-    assert load_config(tmp_path / "empty") == CONFIG
+    assert load_config(tmp_path / "empty", TrainConfig) == CONFIG
 
 
 def test_length_cadence_and_place_of_the_data_may_change(tmp_path):
@@ -38,7 +38,7 @@ def test_length_cadence_and_place_of_the_data_may_change(tmp_path):
         keep_checkpoints=1,
     )
     claim(tmp_path, longer)
-    assert load_config(tmp_path) == longer
+    assert load_config(tmp_path, TrainConfig) == longer
 
 
 def test_another_config_or_other_images_are_refused_by_name(tmp_path):
@@ -78,7 +78,7 @@ def test_a_foreign_folder_is_left_alone(tmp_path):
     with pytest.raises(UserError, match="cannot write the run to"):
         claim(tmp_path / "thesis.tex" / "run")
     with pytest.raises(UserError, match="is not a training folder"):
-        load_config(tmp_path)
+        load_config(tmp_path, TrainConfig)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_config_of_an_older_version_takes_defaults(tmp_path):
     del stored["config"]["model"]["langevin_weight"]
     (tmp_path / "config.json").write_text(json.dumps(stored))
     claim(tmp_path)
-    assert load_config(tmp_path) == CONFIG
+    assert load_config(tmp_path, TrainConfig) == CONFIG
 
 
 def test_one_process_at_a_time(tmp_path):
