@@ -15,7 +15,7 @@ from drc_jax.model.render import Regions, init_params, posterior_energy, prior_e
 from drc_jax.training.drc import DRC
 from drc_jax.training.method import load_run
 from drc_jax.training.state import TrainState
-from drc_jax.training.step import init_state, train_step, train_step_from_chains
+from drc_jax.training.step import init_state, train_step
 from drc_jax.training.update import Terms
 
 __all__ = [
@@ -43,5 +43,4 @@ __all__ = [
     "render",
     "sample_prior",
     "train_step",
-    "train_step_from_chains",
 ]

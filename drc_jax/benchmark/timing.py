@@ -241,7 +241,7 @@ def _train(config: TrainConfig) -> _Program:
         chains = devices.fresh_chains(method, config, mesh, config.batch_size)
         chains = jax.tree.map(lambda bank: bank[:, 0], chains)
         rows = devices.by_rows(mesh)
-        return state, *jax.device_put((chains, _images(config)), rows), config.seed
+        return state, *jax.device_put((chains, _images(config)), rows), np.uint32(config.seed)
 
     def lower(state: Any, chains: Any, images: Any, seed: Any) -> Any:
         state = devices.placed_shapes(state, devices.on_all(mesh))

@@ -95,7 +95,7 @@ def fresh_chains(method: Method, config: Any, mesh: Mesh, num_images: int) -> Pe
     def draw(seed: jax.Array) -> PerImage:
         return method.fresh_chains(config, seed, jnp.arange(num_images))
 
-    return jax.jit(draw, out_shardings=by_rows(mesh))(config.seed)
+    return jax.jit(draw, out_shardings=by_rows(mesh))(np.uint32(config.seed))
 
 
 def place_whole(mesh: Mesh, tree: T) -> T:

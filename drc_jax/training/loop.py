@@ -78,13 +78,14 @@ def train(
             shards=devices.own_shards(mesh),
         )
         stack.callback(batches.close)
+        seed = np.uint32(config.seed)
         fed, signalled = store.feed(batches), processes.agreed(mesh, stop)
         run_step = functools.partial(steps.step, method, mesh, method.step_config(config))
         step, number, unrecorded = start, stop.number, None
         with outputs.explaining_divergence():
             while step < config.iterations and number is None:
                 batch, chains = next(fed)
-                state, chains, metrics = run_step(state, chains, batch["image"], config.seed)
+                state, chains, metrics = run_step(state, chains, batch["image"], seed)
                 store.put(batch, chains)
                 # Read while the device is busy with this step, so recording costs no time.
                 if unrecorded is not None:

@@ -75,7 +75,9 @@ def split_chains(state: TrainState) -> tuple[TrainState, Chains]:
       UserError: if the state has none.
     """
     if state.posterior_chains is None or state.prior_chains is None:
-        raise UserError("this state has no chains; use train_step_from_chains")
+        raise UserError(
+            "this state has no chains: chain_bank 'host' keeps them in files, which the loop reads"
+        )
     chains = Chains(state.posterior_chains, state.prior_chains)
     return dataclasses.replace(state, posterior_chains=None, prior_chains=None), chains
 
@@ -87,7 +89,7 @@ def join_chains(state: TrainState, chains: Chains) -> TrainState:
 
 def start_keys(seed: int | jax.Array) -> tuple[chex.PRNGKey, chex.PRNGKey, chex.PRNGKey]:
     """Keys of the fresh parameters, posterior chains and prior chains of a run."""
-    root = jax.random.fold_in(jax.random.key(seed), _START)
+    root = jax.random.fold_in(jax.random.key(jnp.asarray(seed, jnp.uint32)), _START)
     params_key, posterior_key, prior_key = jax.random.split(root, 3)
     return params_key, posterior_key, prior_key
 

@@ -20,7 +20,7 @@ from drc_jax.training import devices
 from drc_jax.training.devices import AXIS
 from drc_jax.training.drc import DEFAULT, DRC
 from drc_jax.training.method import Method, PerImage, State
-from drc_jax.training.state import Chains, TrainState
+from drc_jax.training.state import TrainState
 from drc_jax.training.update import Metrics
 
 
@@ -62,7 +62,8 @@ def step(
 
 def step_keys(seed: int | jax.Array, step: jax.Array, batch_size: int) -> chex.PRNGKey:
     """[B] keys, one for each image of the whole batch of a step."""
-    return jax.random.split(jax.random.fold_in(jax.random.key(seed), step), batch_size)
+    root = jax.random.key(jnp.asarray(seed, jnp.uint32))
+    return jax.random.split(jax.random.fold_in(root, step), batch_size)
 
 
 def init_state(config: TrainConfig, num_images: int, method: DRC = DEFAULT) -> TrainState:
@@ -125,60 +126,19 @@ def train_step(
         devices.place_whole(mesh, state),
         store.take(rows),
         rows["image"],
-        config.seed,
+        np.uint32(config.seed),
     )
     store.put(rows, chains)
     return method.join_chains(state, store.banks), metrics
 
 
-def train_step_from_chains(
-    config: TrainConfig,
-    state: TrainState,
-    batch: dict[str, Any],
-    chains: tuple[jax.Array, jax.Array],
-    method: DRC = DEFAULT,
-) -> tuple[TrainState, Chains, Metrics]:
-    """``train_step`` for chains kept elsewhere; ``state`` and ``chains`` are donated.
-
-    Args:
-      config: the run, static.
-      state: without chains, from ``init_state`` with ``chain_bank`` ``host``.
-      batch: as for ``train_step``; only ``image`` is used.
-      chains: posterior and prior chains of the batch's images, both [B, D] float32.
-      method: as for ``train_step``.
-
-    Returns:
-      The next state, the chains after the step, and the metrics of ``train_step``.
-
-    Raises:
-      UserError: if shapes disagree or the state has chains of its own.
-    """
-    if state.posterior_chains is not None or state.prior_chains is not None:
-        raise UserError("this state has chains of its own; use train_step")
-    check_batch(config, batch, None)
-    wanted = (len(batch["index"]), config.model.latent_dim)
-    for z in chains:
-        if z.shape != wanted:
-            raise UserError(f"chains of this batch must have shape {wanted}, got {z.shape}")
-    mesh = devices.data_mesh(config.num_devices)
-    return step(
-        method,
-        mesh,
-        method.step_config(config),
-        devices.place_whole(mesh, state),
-        devices.place_rows(mesh, Chains(*chains)),
-        devices.place_rows(mesh, batch["image"]),
-        config.seed,
-    )
-
-
-def check_batch(config: TrainConfig, batch: dict[str, Any], num_images: int | None) -> None:
+def check_batch(config: TrainConfig, batch: dict[str, Any], num_images: int) -> None:
     """Refuses a batch that a step cannot take.
 
     Args:
       config: the run.
       batch: as for ``train_step``.
-      num_images: N, images that have chains; None where these are elsewhere.
+      num_images: N, images that have chains.
 
     Raises:
       UserError: naming what is wrong. Device arrays are checked for shape only.

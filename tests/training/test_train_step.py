@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import drc_jax
@@ -14,7 +15,7 @@ from drc_jax.model import losses
 from drc_jax.training import step as steps
 from drc_jax.training.devices import data_mesh
 from drc_jax.training.drc import DRC
-from tests.helpers.rounding import assert_equal_to_rounding, assert_same_step
+from tests.helpers.rounding import assert_same_step
 from tests.helpers.small import ONE_BLOCK
 
 NUM_IMAGES = 6
@@ -149,48 +150,24 @@ def test_a_single_part_makes_the_program_of_the_whole(config, initial):
     assert lowered(one_part, initial) == lowered(config, initial)
 
 
-def test_chains_handed_in_give_the_step_of_those_in_the_state(config, initial):
-    on_host = dataclasses.replace(config, chain_bank="host")
-    state = drc_jax.init_state(on_host, NUM_IMAGES)
-    assert state.posterior_chains is None and state.prior_chains is None
-    chex.assert_trees_all_equal(state.params, initial.params)
-    data = batch()
-    rows, sides = data["index"], data["flip"].astype(int)
-    banks = (initial.posterior_chains, initial.prior_chains)
-    chains = tuple(jnp.asarray(bank[rows, sides]) for bank in banks)
-    state, chains, metrics = drc_jax.train_step_from_chains(on_host, state, data, chains)
-    expected, expected_metrics = step(config, initial, data)
-    for found, bank in zip(chains, (expected.posterior_chains, expected.prior_chains), strict=True):
-        assert_equal_to_rounding(found, bank[rows, sides])
-    without = expected.replace(posterior_chains=None, prior_chains=None)
-    assert_same_step(jax.device_get(state), without, initial)
-    chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-3, atol=1e-4)
-
-    compiled = steps.step._cache_size()
-    for seed in (1, 2):
-        on_host = dataclasses.replace(on_host, seed=seed)
-        state, chains, _ = drc_jax.train_step_from_chains(on_host, state, data, chains)
-    assert steps.step._cache_size() == compiled
-
-
 def test_seeds_and_steps_share_one_program(config, initial):
     state, _ = drc_jax.train_step(config, jax.device_put(initial), batch())
     compiled = steps.step._cache_size()
-    for seed in (1, 2):
-        other = dataclasses.replace(config, seed=seed, iterations=seed)
+    for seed in (1, 2**32 - 1):
+        other = dataclasses.replace(config, seed=seed, iterations=7)
         state, _ = drc_jax.train_step(other, state, batch(index=(1, 2, 3)))
     assert steps.step._cache_size() == compiled
 
 
-def test_states_and_steps_that_do_not_go_together_are_refused(config, initial):
-    chains = tuple(np.zeros((3, 9), np.float32) for _ in range(2))
-    empty = initial.replace(posterior_chains=None, prior_chains=None)
-    with pytest.raises(drc_jax.UserError, match="no chains; use train_step_from_chains"):
-        drc_jax.train_step(config, empty, batch())
-    with pytest.raises(drc_jax.UserError, match="chains of its own; use train_step"):
-        drc_jax.train_step_from_chains(config, initial, batch(), chains)
-    with pytest.raises(drc_jax.UserError, match=r"shape \(3, 9\), got \(2, 9\)"):
-        drc_jax.train_step_from_chains(config, empty, batch(), (chains[0], chains[1][:2]))
+def test_states_and_batches_that_do_not_go_together_are_refused(config, initial):
+    on_host = dataclasses.replace(config, chain_bank="host")
+    state = drc_jax.init_state(on_host, NUM_IMAGES)
+    assert state.posterior_chains is None and state.prior_chains is None
+    chex.assert_trees_all_equal(state.params, initial.params)
+    with pytest.raises(drc_jax.UserError, match="this state has no chains: chain_bank 'host'"):
+        drc_jax.train_step(on_host, state, batch())
+    with pytest.raises(drc_jax.UserError, match="batch lacks 'flip'"):
+        drc_jax.train_step(config, initial, {"image": 0, "index": [0]})
     in_twos = dataclasses.replace(config, batch_size=2, images_at_once=2)
     with pytest.raises(drc_jax.UserError, match=r"batch of 3 images .* images_at_once 2;"):
         drc_jax.train_step(in_twos, initial, batch())
@@ -254,3 +231,28 @@ def test_bad_batches_are_refused(config, initial, change, message):
 def test_a_batch_larger_than_the_data_is_refused(config):
     with pytest.raises(drc_jax.UserError, match=r"batch_size 3 .* 2 images"):
         drc_jax.init_state(config, 2)
+
+
+def test_own_terms_and_optimizers_take_the_place_of_the_configs(config, initial):
+    """What docs/recipes.md shows: an energy, a loss and an optimizer of one's own."""
+
+    def pulled_to_one(model, params, z, image):
+        return drc_jax.posterior_energy(model, params, z, image) + 1e4 * jnp.sum((z - 1) ** 2, -1)
+
+    def only_orthogonal(model, params, z, image):
+        loss, aux = drc_jax.generator_loss(model, params, z, image)
+        return 0.0 * loss, aux
+
+    terms = drc_jax.Terms(
+        posterior_energy=pulled_to_one,
+        generator_loss=only_orthogonal,
+        optimizers=lambda _: (optax.sgd(1.0), optax.sgd(0.0)),
+    )
+    small_steps = drc_jax.SamplerConfig(posterior_steps=3, prior_steps=2, posterior_step_size=0.01)
+    config = dataclasses.replace(config, sampler=small_steps)
+    method = drc_jax.DRC(terms)
+    state = drc_jax.init_state(config, NUM_IMAGES, method)
+    before = jax.device_get(state.params)
+    state, _ = drc_jax.train_step(config, state, batch(), method)
+    np.testing.assert_allclose(state.posterior_chains[0, 0], 1.0, atol=0.2)
+    chex.assert_trees_all_equal(jax.device_get(state.params), before)
