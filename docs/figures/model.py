@@ -15,7 +15,7 @@ FOREGROUND, BACKGROUND, MOVER = "#d9542b", "#2b6fb3", "#7a4fa3"
 OTHER, SAMPLER = "#444444", "#2e8b57"
 
 
-def box(axes, x, y, text, colour, *, width=1.5, height=0.8, filled=False, size=13):
+def box(axes, x, y, text, colour, *, width=1.5, height=0.8, filled=False, size=10.5):
     """A rounded box centred at (x, y)."""
     axes.add_patch(
         FancyBboxPatch(
@@ -59,7 +59,7 @@ def draw(axes):
 
     box(axes, 0.7, 3.2, "prior\n$E(z)$\n(1.5)", OTHER, width=1.3, height=1.7)
     for part, y in rows.items():
-        box(axes, 2.6, y, f"$z_{part}$", colours[part], width=0.9)
+        box(axes, 2.6, y, f"$z_{part}$", colours[part], width=0.9, size=14)
         arrow(axes, (1.38, 3.2 + 0.25 * (y - 3.2)), (2.12, y), OTHER)
         box(axes, 4.6, y, f"$G_{part}$", colours[part], width=1.3, filled=True, size=15)
         arrow(axes, (3.08, y), (3.92, y), colours[part])
@@ -71,14 +71,30 @@ def draw(axes):
     box(axes, 9.75, 3.2, "grid sample (1.2)\n$I_b',\\ m_b'$", BACKGROUND, width=2.0, height=1.1)
     arrow(axes, (8.28, 3.2), (8.72, 3.2), BACKGROUND)
     arrow(axes, (8.28, 1.2), (9.75, 2.62), MOVER)
-    box(axes, 12.35, 4.3, "softmax (1.3): $\\pi_f,\\ \\pi_b$\nmix (1.4)", OTHER, width=2.3, height=1.1)
+    box(
+        axes,
+        12.35,
+        4.3,
+        "softmax (1.3): $\\pi_f,\\ \\pi_b$\nmix (1.4)",
+        OTHER,
+        width=2.3,
+        height=1.1,
+    )
     arrow(axes, (8.28, 5.2), (11.16, 4.55), FOREGROUND)
     arrow(axes, (10.78, 3.2), (11.5, 3.72), BACKGROUND)
     box(axes, 14.6, 4.3, "$\\hat{x}$", OTHER, width=0.9, size=16)
     arrow(axes, (13.53, 4.3), (14.12, 4.3))
     box(axes, 14.6, 2.0, "$x$", OTHER, width=0.9, size=16)
     axes.text(14.6, 1.35, "observed", ha="center", fontsize=10)
-    box(axes, 12.35, 2.0, "regions compete:\n$\\gamma_k,\\ J$  (1.8, 1.9)", OTHER, width=2.3, height=1.1)
+    box(
+        axes,
+        12.35,
+        2.0,
+        "regions compete:\n$\\gamma_k,\\ J$  (1.8, 1.9)",
+        OTHER,
+        width=2.3,
+        height=1.1,
+    )
     arrow(axes, (14.12, 2.0), (13.53, 2.0))
     arrow(axes, (12.35, 3.72), (12.35, 2.58))
 
@@ -107,7 +123,6 @@ def main() -> None:
     target = pathlib.Path(__file__).with_suffix(".svg")
     options = {"bbox_inches": "tight", "facecolor": "white"}
     figure.savefig(target, metadata={"Date": None}, **options)
-    figure.savefig("/tmp/model.png", dpi=90, **options)
 
 
 if __name__ == "__main__":
