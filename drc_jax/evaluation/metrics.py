@@ -107,7 +107,9 @@ def dice(pred: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def columns(pred: np.ndarray, true: np.ndarray) -> Columns:
-    """The scores under a fixed, a per-set and a per-image orientation (SPEC section 6).
+    """The scores under a fixed, a per-set and a per-image orientation.
+
+    The three columns of docs/method.md, "6 Evaluation", which are never mixed.
 
     Args:
       pred: bool [N, H, W], the masks of region 0; N >= 1.
@@ -180,7 +182,7 @@ def mean_mask_floor(true: np.ndarray, mean_train_mask: np.ndarray) -> Overlap:
 
 
 def foreground_ari(pred_labels: np.ndarray, true_labels: np.ndarray) -> np.ndarray:
-    """Adjusted Rand index over the true foreground pixels, per image (SPEC section 6).
+    """Adjusted Rand index over the true foreground pixels, per image (docs/method.md, "6 Evaluation").
 
     With C the contingency table of the foreground pixels, c2(n) = n (n - 1) / 2, and r, c, t the
     sums of c2 over C's row sums, over its column sums and of the number of pixels:
