@@ -96,7 +96,7 @@ def extract(
     stems = output_stems(names, decode.EXTENSIONS, cutouts.ENDINGS)
     num_done, num_no_files = 0, len(failed) + len(ignored)
     # Decoding is slow, and the photographs of a batch together may not fit in memory.
-    with tempfile.SpooledTemporaryFile(_PHOTOS_IN_MEMORY, dir=root) as spool:
+    with tempfile.SpooledTemporaryFile(_PHOTOS_IN_MEMORY, dir=str(root)) as spool:
         for batch in _batches(folder, names, batch_size, spool, failed, ignored):
             squares = [
                 cutouts.to_square(photo, image_size, crop) for _, photo in _read(batch, spool)

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from drc_jax import files
+from drc_jax.errors import UserError
 from drc_jax.evaluation import pictures
 
 
@@ -159,7 +160,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
         raise OSError("disk full")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="disk full"):
         files.write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
