@@ -77,6 +77,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     Args:
       path: the file; its folder must exist. An earlier file is replaced.
       data: the whole content.
+
+    Raises:
+      UserError: if it cannot be written; an earlier file stays as it was.
     """
     path = pathlib.Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -86,5 +89,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         partial.unlink(missing_ok=True)

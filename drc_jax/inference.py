@@ -1,15 +1,40 @@
 """Posterior inference on new images and samples from the prior."""
 
 import functools
+import hashlib
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from drc_jax import langevin
 from drc_jax.config import ModelConfig
 from drc_jax.model import render as model
 from drc_jax.model.render import Params, Regions
+
+
+def image_keys(key: chex.PRNGKey, images: np.ndarray) -> chex.PRNGKey:
+    """A key for each image that depends on ``key`` and that image's pixels alone.
+
+    Chains with these keys do not depend on batch size, order or number of devices.
+
+    Args:
+      key: JAX random key.
+      images: uint8 [B, H, W, 3].
+
+    Returns:
+      Keys [B].
+    """
+    digests = [hashlib.sha256(image.tobytes()).digest()[:8] for image in images]
+    words = np.frombuffer(b"".join(digests), np.uint32).reshape(-1, 2)
+    return _image_keys(key, words)
+
+
+@jax.jit
+@functools.partial(jax.vmap, in_axes=(None, 0))
+def _image_keys(key: chex.PRNGKey, words: jax.Array) -> chex.PRNGKey:
+    return jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
 
 
 def infer(
@@ -49,12 +74,17 @@ def infer_latents(
     step_size: float = 0.1,
 ) -> jax.Array:
     """The latents [B, D] behind ``infer``; see there for the arguments."""
-    start_key, chain_key = jax.random.split(key)
     images = model.to_unit_range(jnp.asarray(images))
+    if key.ndim:  # a key per image
+        start_key, chain_key = jnp.moveaxis(jax.vmap(jax.random.split)(key), 1, 0)
+        z = jax.vmap(lambda key: jax.random.normal(key, (config.latent_dim,)))(start_key)
+    else:
+        start_key, chain_key = jax.random.split(key)
+        z = jax.random.normal(start_key, (images.shape[0], config.latent_dim))
     return langevin.sample(
         chain_key,
         lambda z: model.posterior_energy(config, params, z, images),
-        jax.random.normal(start_key, (images.shape[0], config.latent_dim)),
+        z,
         num_steps=num_steps,
         step_size=step_size,
     )
@@ -132,7 +162,7 @@ def infer_lowest_energy(
         z = infer_latents(
             config,
             params,
-            jax.random.fold_in(key, restart),
+            _fold_in(key, restart),
             images,
             num_steps=num_steps,
             step_size=step_size,
@@ -141,6 +171,13 @@ def infer_lowest_energy(
         best = chain if best is None else _lower(*best, *chain)
     assert best is not None
     return _render(config, params, best[1])
+
+
+@jax.jit
+def _fold_in(key: chex.PRNGKey, number: int | jax.Array) -> chex.PRNGKey:
+    """Folds a number into one key or into each of keys [B]."""
+    fold_in = jax.vmap(jax.random.fold_in, (0, None)) if key.ndim else jax.random.fold_in
+    return fold_in(key, number)
 
 
 @functools.partial(jax.jit, static_argnames="config")

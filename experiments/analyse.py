@@ -14,7 +14,7 @@ from absl import flags
 from tqdm import tqdm
 
 from drc_jax import files
-from drc_jax.analysis import report as page
+from drc_jax.analysis import report
 from drc_jax.analysis.statistics import analyse_folders
 from experiments import cli
 
@@ -36,9 +36,9 @@ def main(argv: Sequence[str]) -> None:
             bar.update(done - bar.n)
 
         results = analyse_folders(_DATA.value, _SPLIT.value, progress=progress)
-    page.write(results, folder)
-    print(page.summary(results))
-    print(f"the page is {folder / page.HTML}, its numbers are in {folder / page.JSON}")
+    report.write(results, folder)
+    print(report.summary(results))
+    print(f"the page is {folder / report.HTML}, its numbers are in {folder / report.JSON}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Scores a trained model on images it has not seen, by the protocol of SPEC section 6.
+"""Scores a trained model on images it has not seen (docs/method.md, "6 Evaluation").
 
     python -m experiments.evaluate --workdir=runs/demo
     python -m experiments.evaluate --workdir=runs/birds --split=val --steps=300
 
 Prints a table and writes to WORKDIR/eval: SPLIT.json, SPLIT.csv with a line per image, and the
-pictures SPLIT_grid.png, SPLIT_best.png and SPLIT_worst.png. What --data names is scored into
-WORKDIR/eval/NAME, NAME being that folder's. The data need masks; experiments.extract needs none.
+pictures SPLIT_grid.png, SPLIT_best.png and SPLIT_worst.png. The numbers of every checkpoint, number
+of steps and seed are kept in files of their own, such as test_iteration400_steps200_seed0.json.
+What --data names is scored into WORKDIR/eval/NAME, NAME being that folder's. The data need masks;
+experiments.extract needs none. A score depends on --steps and --seed, not on --batch_size.
 """
 
 import pathlib
@@ -16,11 +18,12 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from drc_jax import files
 from drc_jax.data.packed.format import open_split, splits
-from drc_jax.evaluation import evaluate as evaluation
-from drc_jax.evaluation import metrics
-from drc_jax.inference import infer
-from drc_jax.model.render import Regions
+from drc_jax.evaluation import metrics, report
+from drc_jax.evaluation.evaluate import evaluate
+from drc_jax.evaluation.regions import Regions
+from drc_jax.inference import image_keys
 from drc_jax.training.images import check_size, data_folder
 from drc_jax.training.method import load_run
 from experiments import cli
@@ -28,12 +31,18 @@ from experiments import cli
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
 _SPLIT = flags.DEFINE_string("split", "test", "Which split of the data to score.")
 _STEPS = flags.DEFINE_integer(
-    "steps", 0, "Langevin steps from fresh chains; 0 takes the config's.", lower_bound=0
+    "steps",
+    0,
+    "Langevin steps from fresh chains; 0 takes the config's.",
+    lower_bound=0,
+    upper_bound=2**31 - 1,
 )
 _DATA = flags.DEFINE_string(
     "data", "", "Folder of another packed data set to score on; empty takes the run's own."
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 64, "Images at once; changes no score.", lower_bound=1
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the chains.", lower_bound=0)
 
 
@@ -53,28 +62,21 @@ def main(argv: Sequence[str]) -> None:
     output = workdir / "eval"
     if folder.resolve() != data_folder(run.config).resolve():
         output /= folder.resolve().name  # The run's own scores stay.
+    output = files.writable(output, "the scores")
     steps = _STEPS.value or run.config.sampler.test_steps
     key = jax.random.key(_SEED.value)
 
-    def infer_batch(images: np.ndarray, number: int) -> Regions:
-        return infer(
-            run.config.model,
-            run.params,
-            jax.random.fold_in(key, number),
-            images,
-            num_steps=steps,
-            step_size=run.config.sampler.posterior_step_size,
-        )
+    def infer_batch(images: np.ndarray) -> Regions:
+        return run.segment(image_keys(key, images), images, num_steps=steps)
 
     with tqdm(total=len(split), unit="image", desc=f"evaluating, {steps} steps") as bar:
-        report = evaluation.evaluate(
+        evaluation = evaluate(
             infer_batch,
             split,
             batch_size=min(_BATCH_SIZE.value, len(split)),
-            output_dir=output,
-            split_name=_SPLIT.value,
             mean_train_mask=None if train_masks is None else metrics.mean_mask(train_masks),
             settings={
+                "method": run.method.name,
                 "data": str(folder),
                 "checkpoint_step": run.step,
                 "langevin_steps": steps,
@@ -82,8 +84,14 @@ def main(argv: Sequence[str]) -> None:
             },
             progress=lambda done, total: bar.update(done - bar.n),
         )
-    print(evaluation.format_table(report))
-    print(f"numbers and pictures are in {output}; look at {_SPLIT.value}_grid.png first")
+    # Before anything is written, for a full disk must not cost the numbers.
+    print(report.format_table(evaluation.report))
+    stem = f"{_SPLIT.value}_iteration{run.step}_steps{steps}_seed{_SEED.value}"
+    report.write(evaluation, output, stem)
+    print(
+        f"numbers are in {output / stem}.json and .csv, the newest also in {_SPLIT.value}.json and "
+        f".csv; look at {output / _SPLIT.value}_grid.png first"
+    )
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from drc_jax.evaluation.extract import CROPS, FORMATS, extract, summary
-from drc_jax.inference import infer_lowest_energy
-from drc_jax.model.render import Regions
+from drc_jax.evaluation.cutouts import CROPS, FORMATS
+from drc_jax.evaluation.extract import extract, summary, write_failures
+from drc_jax.evaluation.regions import Regions
+from drc_jax.inference import image_keys
 from drc_jax.training.method import load_run
 from experiments import cli
 
@@ -29,7 +30,11 @@ _INPUT = flags.DEFINE_string(
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the results.", required=True)
 _STEPS = flags.DEFINE_integer(
-    "steps", 0, "Langevin steps from fresh chains; 0 takes the config's.", lower_bound=0
+    "steps",
+    0,
+    "Langevin steps from fresh chains; 0 takes the config's.",
+    lower_bound=0,
+    upper_bound=2**31 - 1,
 )
 _RESTARTS = flags.DEFINE_integer(
     "restarts", 1, "Chains per picture; that of lowest posterior energy is kept.", lower_bound=1
@@ -52,20 +57,12 @@ def main(argv: Sequence[str]) -> int:
     del argv
     cli.cache_compiled_programs()
     run = load_run(pathlib.Path(_WORKDIR.value))
-    sampler = run.config.sampler
-    steps = _STEPS.value or sampler.test_steps
+    steps = _STEPS.value or run.config.sampler.test_steps
     key = jax.random.key(_SEED.value)
 
-    def infer_batch(images: np.ndarray, number: int) -> Regions:
-        return infer_lowest_energy(
-            run.config.model,
-            run.params,
-            jax.random.fold_in(key, number),
-            images,
-            num_steps=steps,
-            num_restarts=_RESTARTS.value,
-            step_size=sampler.posterior_step_size,
-        )
+    def infer_batch(images: np.ndarray) -> Regions:
+        keys = image_keys(key, images)
+        return run.segment(keys, images, num_steps=steps, num_restarts=_RESTARTS.value)
 
     with tqdm(unit="file", desc=f"extracting, {steps} steps", delay=0.5) as bar:
 
@@ -85,6 +82,7 @@ def main(argv: Sequence[str]) -> int:
             progress=progress,
         )
     print(summary(result, _OUTPUT.value))
+    write_failures(result, _OUTPUT.value)
     return 0 if result.num_done else 1
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags
 
 from drc_jax import files
-from drc_jax.evaluation import pictures as panels
+from drc_jax.evaluation import pictures
 from drc_jax.inference import sample_prior
 from drc_jax.training.method import load_run
 from experiments import cli
@@ -23,7 +23,11 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=Tr
 _OUTPUT = flags.DEFINE_string("output", None, "PNG file to write.", required=True)
 _NUMBER = flags.DEFINE_integer("number", 10, "How many samples.", lower_bound=1, upper_bound=64)
 _STEPS = flags.DEFINE_integer(
-    "steps", 0, "Langevin steps from fresh chains; 0 takes the config's prior_steps.", lower_bound=0
+    "steps",
+    0,
+    "Langevin steps from fresh chains; 0 takes the config's prior_steps.",
+    lower_bound=0,
+    upper_bound=2**31 - 1,
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the chains.", lower_bound=0)
 
@@ -43,11 +47,14 @@ def main(argv: Sequence[str]) -> None:
         num_steps=_STEPS.value or sampler.prior_steps,
         step_size=sampler.prior_step_size,
     )
-    images, pi = np.asarray(samples.images), np.asarray(samples.pi)
-    picture = panels.samples_grid(
-        np.asarray(samples.reconstruction), images[:, 0], images[:, -1], 1.0 - pi[:, -1]
+    images = np.asarray(samples.images)
+    picture = pictures.samples_grid(
+        np.asarray(samples.reconstruction),
+        images[:, 0],
+        images[:, -1],
+        np.asarray(samples.foreground_weight),
     )
-    panels.save_png(output, picture)
+    pictures.save_png(output, picture)
     print(f"wrote {output}: {_NUMBER.value} samples of the prior after {run.step} iterations")
 
 

@@ -1,1 +1,1 @@
-"""The statistics of data sets with masks: `statistics` counts, `page` shows."""
+"""The statistics of data sets with masks: `statistics` counts, `report` shows."""

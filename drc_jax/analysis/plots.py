@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from drc_jax.analysis.statistics import CHANNELS, COLOUR_BINS, REGIONS, Statistics, intersection
-from drc_jax.evaluation import pictures as panels
+from drc_jax.evaluation import pictures
 
 _COLOURS = ("#c62828", "#2e7d32", "#1565c0")
 _DPI = 110
@@ -18,9 +18,9 @@ _DPI = 110
 
 def examples(item: Statistics) -> bytes:
     """The example pictures, and below each what its mask leaves of it on grey."""
-    cut_outs = panels.cut_out(item.example_images, item.example_masks)
+    cut_outs = pictures.cut_out(item.example_images, item.example_masks)
     buffer = io.BytesIO()
-    grid = panels.image_grid([item.example_images, cut_outs], ["", ""])
+    grid = pictures.image_grid([item.example_images, cut_outs], ["", ""])
     Image.fromarray(grid).save(buffer, format="png")
     return buffer.getvalue()
 

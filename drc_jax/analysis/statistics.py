@@ -10,7 +10,7 @@ import numpy as np
 from drc_jax.data.packed.format import PackedSplit, open_split, splits
 from drc_jax.errors import UserError
 from drc_jax.evaluation import metrics
-from drc_jax.evaluation.evaluate import Score
+from drc_jax.evaluation.report import Score
 
 CHANNELS = ("red", "green", "blue")
 REGIONS = ("foreground", "background")
@@ -88,8 +88,8 @@ def analyse(
 
     Args:
       split: images with masks.
-      train: the split whose mean mask is the constant prediction of the second floor (SPEC section
-        6); None takes the mean of ``split``'s own masks.
+      train: the split whose mean mask is the constant prediction of the second floor
+        (docs/method.md, "6 Evaluation"); None takes the mean of ``split``'s own masks.
       progress: called after each piece with the number of images in it.
 
     Returns:

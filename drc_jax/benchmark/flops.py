@@ -1,9 +1,9 @@
 """Analytic cost of the networks in FLOPs, 2 per multiply-add, counting the direct form.
 
-SPEC section 10: at the paper's size one generator is 9.9 GFLOP per image forward, one Langevin step
-59 GFLOP per image, one training iteration at batch 48 about 118 TFLOP. Normalisation, activations
-and sampling of the grid count nothing; an up-sampling convolution counts as a convolution at the
-doubled size, however it is computed.
+At the paper's size one generator is 9.9 GFLOP per image forward, one Langevin step 59 GFLOP per
+image, one training iteration at batch 48 about 118 TFLOP (docs/method.md, "9 Cost"). Normalisation,
+activations and sampling of the grid count nothing; an up-sampling convolution counts as a
+convolution at the doubled size, however it is computed.
 """
 
 import itertools

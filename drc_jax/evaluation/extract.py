@@ -1,30 +1,25 @@
-"""Masks, cut-outs and backgrounds of pictures of any size, as files."""
+"""Cut-outs of every picture below a folder: reading, inference in batches, writing, failures."""
 
-import io
+import math
 import os
 import pathlib
+import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from drc_jax.data.pictures import crops, decode
-from drc_jax.data.pictures.crops import Window
+from drc_jax import files
+from drc_jax.data.pictures import decode
 from drc_jax.data.pictures.files import Listing, Problem, list_files, output_stems, printable
-from drc_jax.data.pictures.images import resize_image
 from drc_jax.errors import UserError
-from drc_jax.evaluation import pictures as panels
-from drc_jax.evaluation.evaluate import InferBatch
-from drc_jax.files import write_atomically
+from drc_jax.evaluation import cutouts
+from drc_jax.evaluation.regions import InferBatch, infer_on_host
 
-CROPS = ("stretch", "centre", "letterbox")
-FORMATS = ("png", "webp")
 FAILED = "failed.txt"
 
 _SHOWN = 20  # failures in the summary; the file has all
-_PANEL_SIDE = 512  # of the side-by-side pictures, which are for looking only
-_ENDINGS = (".png", ".webp", ".jpg")
+_PHOTOS_IN_MEMORY = 2**28  # bytes of decoded photographs; those of a batch beyond go to a file
 
 
 class Extraction(NamedTuple):
@@ -63,11 +58,10 @@ def extract(
         backgrounds/a/b.png     the picture, with the generated background where the mask is white
                                 and blended into it around there, by 2 pi_f
         side_by_side/a/b.jpg    the picture and the three others, small
-        failed.txt              a line for every picture that failed; absent where none did
 
     Sub-folders are kept, so ``masks`` fits the preparation's ``--masks``. Where two pictures differ
     in their endings only, their outputs keep these (``b.jpg.png``). Earlier files of the same names
-    are replaced.
+    are replaced. Every picture is decoded once; `write_failures` lists those that failed.
 
     Args:
       infer_batch: the inference. Every batch has the same shape; the last is filled up with
@@ -87,48 +81,57 @@ def extract(
       What became of the files.
 
     Raises:
-      UserError: before any inference, if there is nothing to read or ``output`` cannot be used.
+      UserError: before any inference, if there is nothing to read or ``output`` cannot be used; if
+        the photographs of a batch fit neither in memory nor on the disk of ``output``.
+      ValueError: if ``infer_batch`` returns wrong shapes.
     """
     folder, (names, failed, ignored) = _inputs(pathlib.Path(source), pathlib.Path(output))
-    root = pathlib.Path(output)
     if not names:
         raise UserError(f"there are no files in --input={source}")
+    root = files.writable(output, "cut-outs")
     try:
-        root.mkdir(parents=True, exist_ok=True)
         (root / FAILED).unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write to --output={output}: {error.strerror}") from None
-    stems = output_stems(names, decode.EXTENSIONS, _ENDINGS)
+        raise UserError(f"cannot replace {root / FAILED}: {error.strerror}") from None
+    stems = output_stems(names, decode.EXTENSIONS, cutouts.ENDINGS)
     num_done, num_no_files = 0, len(failed) + len(ignored)
-    for number, batch in enumerate(
-        _batches(folder, names, image_size, batch_size, crop, failed, ignored)
-    ):
-        # Filled up, so that the last batch has the shape the others were compiled for.
-        places = np.minimum(np.arange(min(batch_size, len(names))), len(batch) - 1)
-        regions = infer_batch(np.stack([square for _, square in batch])[places], number)
-        weights = 1.0 - np.asarray(regions.pi, np.float32)[:, -1]
-        backgrounds = np.asarray(regions.images, np.float32)[:, -1]
-        for (name, _), weight, background in zip(batch, weights, backgrounds, strict=False):
-            try:
-                # Read again, for a batch of large photographs would not fit in memory.
-                photo = decode.read_picture(folder / name)
-                made = _files(photo, weight, background, crop, soft, file_format)
-                for kind, (ending, content) in made.items():
-                    path = root / kind / f"{stems[name]}{ending}"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    write_atomically(path, content)
-                num_done += 1
-            except decode.UnreadableError as error:
-                failed.append(Problem(name, str(error)))
-            except (OSError, ValueError, MemoryError) as error:
-                failed.append(Problem(name, f"cannot be written: {error}"))
-        if progress is not None:
-            progress(num_done + len(failed) + len(ignored) - num_no_files, len(names))
-    failed.sort()
-    if failed:
-        lines = [f"{printable(name)}: {printable(reason)}\n" for name, reason in failed]
-        write_atomically(root / FAILED, "".join(lines).encode())
-    return Extraction(num_done, failed, sorted(ignored))
+    # Decoding is slow, and the photographs of a batch together may not fit in memory.
+    with tempfile.SpooledTemporaryFile(_PHOTOS_IN_MEMORY, dir=str(root)) as spool:
+        for batch in _batches(folder, names, batch_size, spool, failed, ignored):
+            squares = [
+                cutouts.to_square(photo, image_size, crop) for _, photo in _read(batch, spool)
+            ]
+            # Filled up, so that the last batch has the shape the others were compiled for.
+            places = np.minimum(np.arange(min(batch_size, len(names))), len(batch) - 1)
+            regions = infer_on_host(infer_batch, np.stack(squares)[places])
+            for (name, photo), weight, background in zip(
+                _read(batch, spool), regions.foreground_weight, regions.images[:, -1], strict=False
+            ):
+                try:
+                    made = cutouts.files(photo, weight, background, crop, soft, file_format)
+                    for kind, (ending, content) in made.items():
+                        path = root / kind / f"{stems[name]}{ending}"
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        files.write_atomically(path, content)
+                    num_done += 1
+                except decode.UnreadableError as error:
+                    failed.append(Problem(name, str(error)))
+                except (OSError, ValueError, MemoryError) as error:
+                    failed.append(Problem(name, f"cannot be written: {error}"))
+            if progress is not None:
+                progress(num_done + len(failed) + len(ignored) - num_no_files, len(names))
+    return Extraction(num_done, sorted(failed), sorted(ignored))
+
+
+def write_failures(result: Extraction, output: str | os.PathLike[str]) -> None:
+    """Writes ``failed.txt`` where some pictures failed: a line for each.
+
+    Raises:
+      UserError: if it cannot be written.
+    """
+    if result.failed:
+        lines = [f"{printable(name)}: {printable(reason)}\n" for name, reason in result.failed]
+        files.write_atomically(pathlib.Path(output) / FAILED, "".join(lines).encode())
 
 
 def summary(result: Extraction, output: str | os.PathLike[str]) -> str:
@@ -160,147 +163,57 @@ def _inputs(source: pathlib.Path, output: pathlib.Path) -> tuple[pathlib.Path, L
     raise UserError(f"there is no picture or folder --input={source}")
 
 
+class _Kept(NamedTuple):
+    """A decoded photograph in the spool.
+
+    Attributes:
+      name: its file.
+      shape: (H, W, 3) of its uint8 pixels, which follow those of the one before.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+
+
 def _batches(
     folder: pathlib.Path,
     names: list[str],
-    image_size: int,
     batch_size: int,
-    crop: str,
+    spool: IO[bytes],
     failed: list[Problem],
     ignored: list[Problem],
-) -> Iterator[list[tuple[str, np.ndarray]]]:
-    """Names and squares uint8 [S, S, 3] of the pictures, 1 to ``batch_size`` at a time.
+) -> Iterator[list[_Kept]]:
+    """The pictures, 1 to ``batch_size`` at a time, each decoded once and its pixels in ``spool``.
 
     Files that give none are appended to ``failed`` and ``ignored``.
     """
-    batch = []
+    batch: list[_Kept] = []
     for name in names:
         try:
             photo = decode.read_picture(folder / name)
+            spool.write(photo.tobytes())
         except decode.NotAPictureError as error:
             ignored.append(Problem(name, str(error)))
             continue
         except decode.UnreadableError as error:
             failed.append(Problem(name, str(error)))
             continue
-        batch.append((name, to_square(photo, image_size, crop)))
+        except OSError as error:
+            raise UserError(
+                f"cannot keep photographs beside the output: {error.strerror}"
+            ) from None
+        batch.append(_Kept(name, photo.shape))
         if len(batch) == batch_size:
             yield batch
             batch = []
+            spool.seek(0)
+            spool.truncate()
     if batch:
         yield batch
 
 
-def to_square(photo: np.ndarray, size: int, crop: str) -> np.ndarray:
-    """What the model sees of a picture.
-
-    Args:
-      photo: uint8 [H, W, 3].
-      size: side S of the square in pixels.
-      crop: ``stretch``, ``centre`` or ``letterbox``; see `extract`.
-
-    Returns:
-      uint8 [S, S, 3].
-    """
-    if crop == "centre":
-        return crops.centre_crop(photo, size)
-    return crops.letterbox(photo, size) if crop == "letterbox" else resize_image(photo, size)
-
-
-def from_square(square: Image.Image, width: int, height: int, crop: str) -> Image.Image:
-    """Takes what the model painted back to the picture, the inverse of `to_square`.
-
-    Args:
-      square: an image of the model's size and any mode.
-      width, height: of the picture in pixels.
-      crop: as in `to_square`.
-
-    Returns:
-      The square resized bilinearly to the picture's size; 0 where the model did not look.
-    """
-    window, place = Window(0, 0, *square.size), Window(0, 0, width, height)
-    if crop == "letterbox":
-        window = crops.letterbox_window(width, height, square.width)
-    elif crop == "centre":
-        place = crops.centre_window(width, height)
-    size = (place.right - place.left, place.bottom - place.top)
-    # Cropped first, so that bars do not bleed in.
-    part = square.crop(window).resize(size, Image.Resampling.BILINEAR)
-    whole = Image.new(square.mode, (width, height))
-    whole.paste(part, (place.left, place.top))
-    return whole
-
-
-def _files(
-    photo: np.ndarray,
-    weight: np.ndarray,
-    background: np.ndarray,
-    crop: str,
-    soft: bool,
-    file_format: str,
-) -> dict[str, tuple[str, bytes]]:
-    """The contents of a picture's files.
-
-    Args:
-      photo: uint8 [H, W, 3].
-      weight: float32 [S, S], pi_f.
-      background: float32 [S, S, 3] in [-1, 1].
-      crop, soft, file_format: see `extract`.
-
-    Returns:
-      Folder to ending and content.
-
-    Raises:
-      UnreadableError: if the inference gave no numbers.
-    """
-    if not (np.isfinite(weight).all() and np.isfinite(background).all()):
-        raise decode.UnreadableError(
-            "gave values that are not finite; try fewer steps or another checkpoint"
-        )
-    height, width = photo.shape[:2]
-    picture = Image.fromarray(photo)
-    share = np.asarray(from_square(Image.fromarray(weight), width, height, crop))
-    alpha = _grey(share)
-    mask = alpha if soft else Image.fromarray(np.where(share > 0.5, np.uint8(255), np.uint8(0)))
-    painted = Image.fromarray(panels.to_uint8(background))
-    # Twice: blended by pi_f itself, a ghost of the object would stay inside the mask.
-    generated = from_square(painted, width, height, crop)
-    scene = Image.composite(generated, picture, _grey(2 * share))
-    cut_out = picture.copy()
-    cut_out.putalpha(alpha)
-    ending = f".{file_format}"
-    return {
-        "masks": (ending, _encoded(mask, file_format)),
-        "cutouts": (ending, _encoded(cut_out, file_format)),
-        "backgrounds": (ending, _encoded(scene, file_format)),
-        "side_by_side": (".jpg", _encoded(_side_by_side(picture, mask, alpha, scene), "jpeg")),
-    }
-
-
-def _grey(share: np.ndarray) -> Image.Image:
-    """Shares in [0, 1], clipped, as an image in 0 to 255."""
-    return Image.fromarray(np.round(np.clip(share, 0, 1) * 255).astype(np.uint8))
-
-
-def _side_by_side(
-    picture: Image.Image, mask: Image.Image, alpha: Image.Image, scene: Image.Image
-) -> Image.Image:
-    """Picture, mask, cut-out on grey and background in a row with their names."""
-    grey = Image.new("RGB", picture.size, decode.BACKDROP)
-    panes = [picture, mask.convert("RGB"), Image.composite(picture, grey, alpha), scene]
-    scale = min(1.0, _PANEL_SIDE / max(picture.size))
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    row = np.stack([np.asarray(pane.resize(size, Image.Resampling.BILINEAR)) for pane in panes])
-    captions = ["picture", "mask", "cut-out", "background"]
-    return Image.fromarray(panels.image_grid([row], [""], captions))
-
-
-def _encoded(image: Image.Image, file_format: str) -> bytes:
-    # `exact` keeps the colours of transparent pixels, which WebP would otherwise forget.
-    options: dict[str, dict[str, Any]] = {
-        "webp": {"lossless": True, "exact": True},
-        "jpeg": {"quality": 90},
-    }
-    buffer = io.BytesIO()
-    image.save(buffer, format=file_format, **options.get(file_format, {}))
-    return buffer.getvalue()
+def _read(batch: list[_Kept], spool: IO[bytes]) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and photographs uint8 [H, W, 3] of a batch, from the spool, one at a time."""
+    spool.seek(0)
+    for name, shape in batch:
+        yield name, np.frombuffer(spool.read(math.prod(shape)), np.uint8).reshape(shape)

@@ -1,7 +1,8 @@
 """Scores of masks against the truth: one number per image first, means after.
 
 Everything here is NumPy on the host and vectorised over images. Masks are bool [N, H, W], True for
-foreground. Scores are float64 [N] in [0, 1] (adjusted Rand indices in [-1, 1]).
+foreground. Scores are float64 [N] in [0, 1]. Which object a pixel belongs to is the question of
+`label_metrics`.
 """
 
 from typing import NamedTuple
@@ -107,7 +108,9 @@ def dice(pred: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def columns(pred: np.ndarray, true: np.ndarray) -> Columns:
-    """The scores under a fixed, a per-set and a per-image orientation (SPEC section 6).
+    """The scores under a fixed, a per-set and a per-image orientation.
+
+    The three columns of docs/method.md, "6 Evaluation", which are never mixed.
 
     Args:
       pred: bool [N, H, W], the masks of region 0; N >= 1.
@@ -179,57 +182,6 @@ def mean_mask_floor(true: np.ndarray, mean_train_mask: np.ndarray) -> Overlap:
     return overlap(np.broadcast_to(mean_train_mask > 0.5, true.shape), true)
 
 
-def foreground_ari(pred_labels: np.ndarray, true_labels: np.ndarray) -> np.ndarray:
-    """Adjusted Rand index over the true foreground pixels, per image (SPEC section 6).
-
-    With C the contingency table of the foreground pixels, c2(n) = n (n - 1) / 2, and r, c, t the
-    sums of c2 over C's row sums, over its column sums and of the number of pixels:
-    ARI = (sum c2(C) - r c / t) / ((r + c) / 2 - r c / t).
-
-    It is 1 where the formula is 0 / 0: both labelings are one cluster, or both all singletons, or
-    there are fewer than two foreground pixels. With one object per image it is only ever 0 or 1
-    and says nothing; do not report it there.
-
-    Args:
-      pred_labels: int [N, H, W], one label per pixel; any integers.
-      true_labels: int [N, H, W], 0 = background, any other integer an object.
-
-    Returns:
-      [N], 1 for the same partition, about 0 for a random one.
-
-    Raises:
-      ValueError: if the arrays are not integer [N, H, W] of the same shape.
-    """
-    for name, labels in (("pred_labels", pred_labels), ("true_labels", true_labels)):
-        if labels.ndim != 3 or not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(
-                f"{name} must be integer [N, H, W], got {labels.dtype} {list(labels.shape)}"
-            )
-    if pred_labels.shape != true_labels.shape:
-        raise ValueError(
-            f"pred_labels {list(pred_labels.shape)} and true_labels {list(true_labels.shape)} must "
-            "have the same shape"
-        )
-    image, row, column = np.nonzero(true_labels)
-    pred_values, pred = np.unique(pred_labels[image, row, column], return_inverse=True)
-    true_values, true = np.unique(true_labels[image, row, column], return_inverse=True)
-    shape = (len(true_labels), len(pred_values), len(true_values))
-    cells = np.ravel_multi_index((image, pred, true), shape) if len(image) else image
-    table = np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)
-
-    together = _pairs(table).sum((1, 2))
-    same_pred = _pairs(table.sum(2)).sum(1)
-    same_true = _pairs(table.sum(1)).sum(1)
-    total = _pairs(table.sum((1, 2)))
-    trivial = (same_pred == same_true) & ((same_pred == 0) | (same_pred == total))
-    expected = same_pred * same_true / np.maximum(total, 1)
-    return np.where(
-        trivial,
-        1.0,
-        (together - expected) / np.where(trivial, 1.0, (same_pred + same_true) / 2 - expected),
-    )
-
-
 def slots_to_foreground(slot_probs: np.ndarray, true: np.ndarray) -> SlotScores:
     """Scores a model of several slots against foreground masks, in both ways of appendix E.
 
@@ -266,11 +218,6 @@ def slots_to_foreground(slot_probs: np.ndarray, true: np.ndarray) -> SlotScores:
         background_oracle=oracle,
         combined=overlap(np.any(slot_probs > 0.5, axis=1), true),
     )
-
-
-def _pairs(count: np.ndarray) -> np.ndarray:
-    """n (n - 1) / 2 in float64, as products of two such numbers overflow int64 on large images."""
-    return count * (count - 1) / 2
 
 
 def _check_masks(pred: np.ndarray, true: np.ndarray) -> None:

@@ -67,6 +67,7 @@ def image_grid(
     """Lays rows of images out with a label at the left of each row.
 
     Small images are enlarged by a whole factor without smoothing, so that pixels stay visible.
+    Columns are at least as wide as their captions.
 
     Args:
       rows: one array [N, h, w, 3] per row, uint8 or float in [-1, 1]; all of the same shape.
@@ -97,7 +98,10 @@ def image_grid(
     pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     left = max(_text_size(pen, font, text)[0] for text in labels) + 3 * _GAP
     top = max((_text_size(pen, font, text)[1] for text in captions), default=0) + _GAP
-    step_y, step_x = height * factor + _GAP, width * factor + _GAP
+    widest = max((_text_size(pen, font, text)[0] for text in captions), default=0)
+    step_y = height * factor + _GAP
+    step_x = max(width * factor, widest + 2 * _GAP) + _GAP
+    indent = (step_x - _GAP - width * factor) // 2  # of images narrower than their captions
 
     canvas = Image.new("RGB", (left + count * step_x, top + len(cells) * step_y), _PAGE)
     pen = ImageDraw.Draw(canvas)
@@ -107,9 +111,9 @@ def image_grid(
         pen.multiline_text(middle, label, fill="black", font=font, anchor="rm", align="right")
         for j, cell in enumerate(row):
             large = cell.repeat(factor, axis=0).repeat(factor, axis=1)
-            canvas.paste(Image.fromarray(large), (left + j * step_x, y))
+            canvas.paste(Image.fromarray(large), (left + j * step_x + indent, y))
     for j, caption in enumerate(captions):
-        middle = (left + j * step_x + width * factor // 2, top // 2)
+        middle = (left + j * step_x + indent + width * factor // 2, top // 2)
         pen.multiline_text(middle, caption, fill="black", font=font, anchor="mm", align="center")
     return np.asarray(canvas)
 
@@ -163,7 +167,7 @@ def samples_grid(
     """
     return image_grid(
         [images, foregrounds, backgrounds, mask_to_uint8(masks)],
-        ["sample", "foreground", "background", "mask"],
+        ["sample", "foreground\n(whole)", "background", "mask"],
     )
 
 

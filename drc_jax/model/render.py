@@ -43,6 +43,11 @@ class Regions(NamedTuple):
     log_pi: jax.Array
     mask_logits: jax.Array
 
+    @property
+    def foreground_weight(self) -> jax.Array:
+        """The weight of all foregrounds together, [B, H, W]."""
+        return 1.0 - self.pi[:, -1]
+
 
 class Energy(NamedTuple):
     """E(z) and its parts.

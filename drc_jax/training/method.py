@@ -9,7 +9,7 @@ import chex
 import jax
 
 from drc_jax.errors import UserError
-from drc_jax.evaluation.evaluate import Regions
+from drc_jax.evaluation.regions import Regions
 from drc_jax.runs import checkpoint, workdir
 
 State = Any

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 import drc_jax
-from drc_jax.benchmark import timing as benchmark
+from drc_jax.benchmark import timing
 from drc_jax.config import TrainConfig
 from drc_jax.training import devices
 
@@ -143,7 +143,7 @@ class JaxProgram(Program):
         self._chains = {"prior": z, "posterior": z}
         self._runs = 0
         self._state: Any = None
-        self._samplers = {part: benchmark.sampler(config, part) for part in self._chains}
+        self._samplers = {part: timing.sampler(config, part) for part in self._chains}
 
     def describe(self) -> str:
         config, device = self.setup.config, jax.devices()[0]

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drc_jax.analysis import plots, statistics
-from drc_jax.analysis import report as page
-from drc_jax.data.packed import format as packed
-from drc_jax.data.packed import writing as packing
+from drc_jax.analysis import plots, report, statistics
+from drc_jax.data.packed.format import Record, open_split
+from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import UserError
 from tests.helpers.starting import start
 
@@ -31,10 +30,10 @@ LARGE = (IMAGES.repeat(2, 1).repeat(2, 2), MASKS.repeat(2, 1).repeat(2, 2))
 
 def make(root, split="train", images=IMAGES, masks=MASKS):
     records = [
-        packed.Record(image, None if masks is None else masks[i], f"image {i}")
+        Record(image, None if masks is None else masks[i], f"image {i}")
         for i, image in enumerate(images)
     ]
-    packing.write_split(
+    write_split(
         root,
         split,
         records,
@@ -42,7 +41,7 @@ def make(root, split="train", images=IMAGES, masks=MASKS):
         has_masks=masks is not None,
         source={"kind": "made up"},
     )
-    return packed.open_split(root, split)
+    return open_split(root, split)
 
 
 def test_histograms(tmp_path):
@@ -108,7 +107,7 @@ def test_pieces_do_not_change_the_numbers(tmp_path, monkeypatch):
     monkeypatch.setattr(statistics, "_PIECE_PIXELS", 4 * 64)
     parts = statistics.analyse(split, progress=sizes.append)
     assert sizes == [4, 4, 3]
-    assert page.to_json({"a": parts}) == page.to_json({"a": whole})
+    assert report.to_json({"a": parts}) == report.to_json({"a": whole})
     # Against NumPy's own histogram of the selected pixels.
     for histograms, selected in ((whole.foreground, masks == 1), (whole.background, masks == 0)):
         for channel in range(3):
@@ -132,7 +131,7 @@ def test_mistakes_are_named(tmp_path):
         with pytest.raises(UserError, match=message):
             statistics.analyse_folders([tmp_path / folder for folder in folders], "train")
     with pytest.raises(UserError, match=r"large/train has masks of \[8, 8\] but .* \[4, 4\]"):
-        statistics.analyse(packed.open_split(tmp_path / "good", "train"), large)
+        statistics.analyse(open_split(tmp_path / "good", "train"), large)
 
 
 def test_sets_of_the_same_name_keep_apart(tmp_path):
@@ -183,10 +182,10 @@ def test_page_stands_alone(tmp_path, num_sets):
     results = statistics.analyse_folders(folders, "train")
     folder = tmp_path / "out"
     folder.mkdir()
-    page.write(results, folder)
+    report.write(results, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["analysis.html", "analysis.json"]
 
-    text = (folder / page.HTML).read_text(encoding="utf-8")
+    text = (folder / report.HTML).read_text(encoding="utf-8")
     tags = Tags()
     tags.feed(text)
     assert tags.open == [] and "<link" not in text and "<script" not in text
@@ -198,7 +197,7 @@ def test_page_stands_alone(tmp_path, num_sets):
         assert picture.shape[0] > 200 and picture.std() > 10
     assert ("compared between data sets" in text) == (num_sets == 2)
 
-    numbers = json.loads((folder / page.JSON).read_text(encoding="utf-8"))
+    numbers = json.loads((folder / report.JSON).read_text(encoding="utf-8"))
     found = numbers["sets"]["<b>$x_1$"]
     assert found["foreground_share"]["mean"] == pytest.approx(1 / 3)
     assert found["foreground_share"]["percentiles"]["50"] == 0.25

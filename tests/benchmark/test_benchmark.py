@@ -7,10 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from drc_jax.benchmark import breakdown as layers
-from drc_jax.benchmark import flops
-from drc_jax.benchmark import report as benchmark_report
-from drc_jax.benchmark import timing as benchmark
+from drc_jax.benchmark import breakdown, flops, report, timing
 from drc_jax.config import SamplerConfig, TrainConfig
 from drc_jax.errors import UserError
 from tests.helpers.small import TWO_BLOCKS
@@ -24,7 +21,7 @@ TINY = TrainConfig(
 
 @pytest.fixture(scope="module")
 def by_name():
-    return {layer.name: layer for layer in layers.posterior_layers(TINY)}
+    return {layer.name: layer for layer in breakdown.posterior_layers(TINY)}
 
 
 def test_flops_at_the_papers_size():
@@ -66,7 +63,7 @@ def test_other_layers_by_hand(by_name):
 
 def test_maps_of_rounded_convolutions_are_half_as_large(by_name):
     model = dataclasses.replace(TINY.model, precision="bfloat16")
-    rounded = layers.posterior_layers(dataclasses.replace(TINY, model=model))
+    rounded = breakdown.posterior_layers(dataclasses.replace(TINY, model=model))
     found = {layer.name: layer.bytes for layer in rounded}
     norm, head = "norm, leaky 5 at 16x16", "head 5 -> 4 at 16x16"
     weights = {norm: 3 * 2 * 4 * 2 * 5, head: 2 * 2 * 4 * 9 * 5 * 4}
@@ -77,12 +74,12 @@ def test_maps_of_rounded_convolutions_are_half_as_large(by_name):
 
 def test_bound_is_the_longer_of_products_and_traffic(by_name):
     layer = by_name["up-conv 4 -> 6 to 8x8"]
-    assert layers.Device(1.0, ((1, 1e30),)).bound(layer) == layer.least_flops
-    assert layers.Device(1e30, ((1, 1.0),)).bound(layer) == layer.bytes
+    assert breakdown.Device(1.0, ((1, 1e30),)).bound(layer) == layer.least_flops
+    assert breakdown.Device(1e30, ((1, 1.0),)).bound(layer) == layer.bytes
 
 
 def test_what_fits_in_a_cache_moves_at_its_rate():
-    device = layers.Device(1.0, ((100, 8.0), (1000, 2.0)))
+    device = breakdown.Device(1.0, ((100, 8.0), (1000, 2.0)))
     assert [device.bytes_per_second(n) for n in (1, 100, 101, 1000, 9999)] == [8, 8, 2, 2, 2]
 
 
@@ -97,25 +94,25 @@ def test_every_layer_runs_forward_and_backward(by_name):
 
 
 def test_a_measured_layer_and_device(by_name, monkeypatch):
-    monkeypatch.setattr(layers, "_LONG_ENOUGH", 1e-3)
-    device = layers.measure_device("float32", side=32, megabytes=(1,))
+    monkeypatch.setattr(breakdown, "_LONG_ENOUGH", 1e-3)
+    device = breakdown.measure_device("float32", side=32, megabytes=(1,))
     assert device.flops_per_second > 0 and device.bytes_per_second(1) > 0
     layer = by_name["head 5 -> 2 at 16x16"]
-    timing = layers.measure(layer, device, "float32")
-    assert timing.seconds > 0 and timing.bound_seconds == device.bound(layer)
-    assert (timing.name, timing.flops) == (layer.name, layer.flops)
+    measured = breakdown.measure(layer, device, "float32")
+    assert measured.seconds > 0 and measured.bound_seconds == device.bound(layer)
+    assert (measured.name, measured.flops) == (layer.name, layer.flops)
 
 
 def test_memory_is_known_from_shapes_alone():
-    memory = benchmark.program_memory(TINY, "prior")
+    memory = timing.program_memory(TINY, "prior")
     latents = 4 * TINY.batch_size * TINY.model.latent_dim
     assert memory is not None and memory.what_goes_out == latents
     assert memory.what_comes_in >= latents
     assert memory.total == memory.what_comes_in + latents + memory.temporaries
 
 
-def timing(what: str, seconds: float, **fields) -> benchmark.Timing:
-    return benchmark.Timing(
+def timed(what: str, seconds: float, **fields) -> timing.Timing:
+    return timing.Timing(
         **dict(
             what=what,
             batch_size=2,
@@ -132,26 +129,26 @@ def timing(what: str, seconds: float, **fields) -> benchmark.Timing:
     )
 
 
-BREAKDOWN = layers.Breakdown(
-    device=layers.Device(1e10, ((2**20, 1e9),)),
+BREAKDOWN = breakdown.Breakdown(
+    device=breakdown.Device(1e10, ((2**20, 1e9),)),
     step_seconds=0.010,
     layers=(
-        layers.LayerTiming("up-conv", 3, 8_000_000, 2_000_000, 1_000_000, 0.004, 0.001),
-        layers.LayerTiming("norm", 3, 0, 0, 2_000_000, 0.002, 0.002),
+        breakdown.LayerTiming("up-conv", 3, 8_000_000, 2_000_000, 1_000_000, 0.004, 0.001),
+        breakdown.LayerTiming("norm", 3, 0, 0, 2_000_000, 0.002, 0.002),
     ),
 )
 
 
-def report(tmp_path, name, timings, **fields):
+def stored(tmp_path, name, timings, **fields):
     config = json.loads(json.dumps(dataclasses.asdict(TINY)))
-    found = benchmark_report.report(config, timings, BREAKDOWN, {})
+    found = report.report(config, timings, BREAKDOWN, {})
     path = tmp_path / name
     path.write_text(json.dumps(found | fields))
-    return benchmark_report.read_report(path)
+    return report.read_report(path)
 
 
 def test_layer_table_names_shares_sum_and_whole():
-    lines = benchmark_report.layer_table(BREAKDOWN).splitlines()
+    lines = report.layer_table(BREAKDOWN).splitlines()
     cells = [line.split() for line in lines]
     assert cells[1] == "up-conv x3 4 ms 40.0% 0.008 2 0.9537 MiB 1 ms 25%".split()
     assert cells[2][-1] == "100%"
@@ -162,17 +159,17 @@ def test_layer_table_names_shares_sum_and_whole():
 
 
 def test_timing_and_memory_tables():
-    lines = benchmark_report.timing_table([timing("prior", 0.002)]).splitlines()
+    lines = report.timing_table([timed("prior", 0.002)]).splitlines()
     assert lines[1].split() == "prior 1.5 s 2 ms 3 ms 1000.0 0.5 3 MiB".split()
-    sizes = benchmark.Memory(what_comes_in=2**20, what_goes_out=0, temporaries=3 * 2**20)
-    lines = benchmark_report.memory_table({"train": sizes}).splitlines()
+    sizes = timing.Memory(what_comes_in=2**20, what_goes_out=0, temporaries=3 * 2**20)
+    lines = report.memory_table({"train": sizes}).splitlines()
     assert lines[1].split() == "train 1 MiB 0 MiB 3 MiB 4 MiB".split()
 
 
 def test_comparison_of_like_reports(tmp_path):
-    a = report(tmp_path, "a.json", [timing("prior", 0.004), timing("train", 0.2)])
-    b = report(tmp_path, "b.json", [timing("prior", 0.002), timing("posterior", 0.1)])
-    text = benchmark_report.comparison(a, b)
+    a = stored(tmp_path, "a.json", [timed("prior", 0.004), timed("train", 0.2)])
+    b = stored(tmp_path, "b.json", [timed("prior", 0.002), timed("posterior", 0.1)])
+    text = report.comparison(a, b)
     assert "same device" in text and "NOT ALIKE" not in text
     rows = {line.split("  ")[0]: line.split() for line in text.splitlines()}
     assert rows["prior, min"][-5:] == ["4", "ms", "2", "ms", "2.00"]
@@ -182,24 +179,24 @@ def test_comparison_of_like_reports(tmp_path):
 
 
 def test_comparison_marks_what_differs(tmp_path):
-    a = report(tmp_path, "a.json", [timing("prior", 0.004)])
-    b = report(tmp_path, "b.json", [timing("prior", 0.002)], platform="gpu")
+    a = stored(tmp_path, "a.json", [timed("prior", 0.004)])
+    b = stored(tmp_path, "b.json", [timed("prior", 0.002)], platform="gpu")
     b["config"]["batch_size"] = 48
-    text = benchmark_report.comparison(a, b)
+    text = report.comparison(a, b)
     assert "NOT ALIKE" in text
     assert "config.batch_size: 2 -> 48" in text and "'gpu'" in text
 
 
 def test_comparison_refusals(tmp_path):
-    a = report(tmp_path, "a.json", [timing("prior", 0.004)]) | {"breakdown": None}
-    b = report(tmp_path, "b.json", [timing("train", 0.2)]) | {"breakdown": None}
+    a = stored(tmp_path, "a.json", [timed("prior", 0.004)]) | {"breakdown": None}
+    b = stored(tmp_path, "b.json", [timed("train", 0.2)]) | {"breakdown": None}
     with pytest.raises(UserError, match="no figure in common"):
-        benchmark_report.comparison(a, b)
+        report.comparison(a, b)
     with pytest.raises(UserError, match="cannot be read"):
-        benchmark_report.read_report(tmp_path / "none.json")
+        report.read_report(tmp_path / "none.json")
     (tmp_path / "text.json").write_text("speed")
     with pytest.raises(UserError, match="not JSON"):
-        benchmark_report.read_report(tmp_path / "text.json")
+        report.read_report(tmp_path / "text.json")
     (tmp_path / "other.json").write_text("[1]")
     with pytest.raises(UserError, match="not a report"):
-        benchmark_report.read_report(tmp_path / "other.json")
+        report.read_report(tmp_path / "other.json")

@@ -18,7 +18,8 @@ from drc_jax.config import DataConfig, ModelConfig, SamplerConfig, TrainConfig
 from drc_jax.data.pictures.decode import EXTENSIONS, read_mask
 from drc_jax.data.pictures.files import Problem, list_files, output_stems
 from drc_jax.errors import UserError
-from drc_jax.evaluation.extract import extract, from_square, to_square
+from drc_jax.evaluation.cutouts import from_square, to_square
+from drc_jax.evaluation.extract import extract, write_failures
 from drc_jax.inference import infer_latents
 from drc_jax.model import render as model
 from drc_jax.runs import checkpoint
@@ -29,7 +30,7 @@ SIDE = 8
 ENDINGS = (".png", ".webp", ".jpg")
 
 
-def red_is_foreground(images, number):
+def red_is_foreground(images):
     """In the place of a model: pi_f is the red channel, the background is all blue."""
     pi_f = images[..., 0].astype(np.float32) / 255
     blue = np.broadcast_to(np.float32([-1, -1, 1]), images.shape)
@@ -37,6 +38,7 @@ def red_is_foreground(images, number):
         pi=np.stack([pi_f, 1 - pi_f], axis=1),
         images=np.stack([blue, blue], axis=1),
         reconstruction=blue,
+        foreground_weight=pi_f,
     )
 
 
@@ -52,7 +54,9 @@ def half_red(width, height, vertical=True):
 
 def run(source, output, **options):
     settings = dict(image_size=SIDE, batch_size=4) | options
-    return extract(red_is_foreground, source, output, **settings)
+    result = extract(red_is_foreground, source, output, **settings)
+    write_failures(result, output)
+    return result
 
 
 def opened(path):
@@ -134,13 +138,14 @@ def test_a_hostile_folder(tmp_path):
     what = hostile.write(photos)
     shapes = set()
 
-    def infer_batch(images, number):
+    def infer_batch(images):
         shapes.add(images.shape)
-        return red_is_foreground(images, number)
+        return red_is_foreground(images)
 
     seen = []
     options = dict(image_size=SIDE, batch_size=16, progress=lambda *counts: seen.append(counts))
     result = extract(infer_batch, photos, out, **options)
+    write_failures(result, out)
     assert shapes == {(16, SIDE, SIDE, 3)}
     assert [problem.name for problem in result.failed] == what.damaged
     assert [problem.name for problem in result.ignored] == what.ignored
@@ -175,9 +180,9 @@ def test_what_the_inference_or_the_disk_fails_at_is_named(tmp_path):
         Image.fromarray(half_red(16, 16)).save(photos / f"{name}.png")
     (out / "masks/b.png").mkdir(parents=True)
 
-    def infer_batch(images, number):
-        regions = red_is_foreground(images, number)
-        regions.pi[0] = np.nan
+    def infer_batch(images):
+        regions = red_is_foreground(images)
+        regions.foreground_weight[0] = np.nan
         return regions
 
     result = extract(infer_batch, photos, out, image_size=SIDE, batch_size=8)
@@ -194,7 +199,7 @@ def test_what_the_inference_or_the_disk_fails_at_is_named(tmp_path):
         ("nowhere", "out", "no picture or folder"),
         ("empty", "out", "no files in"),
         ("photos", "photos", "the folder of the pictures"),
-        ("photos", "photos/a.png", "cannot write to"),
+        ("photos", "photos/a.png", "cannot write cut-outs to"),
     ],
 )
 def test_useless_folders(tmp_path, source, output, words):
@@ -290,7 +295,7 @@ class Trained:
 # In a process of its own: programs' flags share names. Tells how often inference was compiled.
 PROGRAM = """if True:
     import atexit
-    from drc_jax.infer import infer_latents
+    from drc_jax.inference import infer_latents
     from experiments import cli, extract
 
     atexit.register(lambda: print("compiled", infer_latents._cache_size()))

@@ -1,7 +1,8 @@
-"""TM-dSprites: two or three flat sprites on a shifted sinusoidal texture (SPEC section 7).
+"""TM-dSprites: two or three flat sprites on a shifted sinusoidal texture.
 
-The textures are those of Textured MNIST (Greff et al. 2016): 20 frequency pairs on a 38-pixel
-period, seen through a 28-pixel window at a random offset. We stretch the window to the image.
+The set is that of docs/method.md, "7 Data". The textures are those of Textured MNIST (Greff et al.
+2016): 20 frequency pairs on a 38-pixel period, seen through a 28-pixel window at a random offset.
+We stretch the window to the image.
 
 What the paper leaves open is chosen as in Multi-dSprites: sizes between a factor of two and any
 orientation. A sprite's area is the square of its size, whatever its shape.

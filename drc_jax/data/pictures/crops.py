@@ -30,7 +30,7 @@ class Window(NamedTuple):
 
 
 def box_window(box: Box, width: int, height: int) -> Window:
-    """The released code's square around a box, clipped to the picture (SPEC section 7).
+    """The released code's square around a box, clipped to the picture (docs/method.md, "7 Data").
 
     The half side is r = int(0.75 max(box width, box height)), at least 1, and the centre the whole
     pixel below the box's middle. A clipped window is not square; resizing squashes what it holds.

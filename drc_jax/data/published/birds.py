@@ -1,4 +1,7 @@
-"""Birds: Caltech-UCSD Birds-200-2011, a square around every bird's box (SPEC section 7)."""
+"""Birds: Caltech-UCSD Birds-200-2011, a square around every bird's box.
+
+See docs/method.md, "7 Data".
+"""
 
 import functools
 import os

@@ -1,4 +1,7 @@
-"""CLEVR6: the scenes of CLEVR-with-masks that have at most six objects (SPEC section 7)."""
+"""CLEVR6: the scenes of CLEVR-with-masks that have at most six objects.
+
+See docs/method.md, "7 Data".
+"""
 
 import collections
 import os

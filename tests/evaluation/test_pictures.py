@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from drc_jax import files
-from drc_jax.evaluation import pictures as panels
+from drc_jax.errors import UserError
+from drc_jax.evaluation import pictures
 
 
 def _flat(*colours: tuple[int, int, int], size: int = 32) -> np.ndarray:
@@ -28,23 +29,23 @@ def _cell(picture: np.ndarray, at: tuple[int, int], shape: tuple[int, int], cell
 
 def test_to_uint8() -> None:
     values = np.array([-2.0, -1.0, 0.0, 1.0, 3.0], np.float32)
-    assert panels.to_uint8(values).tolist() == [0, 0, 128, 255, 255]
+    assert pictures.to_uint8(values).tolist() == [0, 0, 128, 255, 255]
     every = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(panels.to_uint8(every.astype(np.float32) / 127.5 - 1), every)
-    assert panels.to_uint8(every) is every
+    np.testing.assert_array_equal(pictures.to_uint8(every.astype(np.float32) / 127.5 - 1), every)
+    assert pictures.to_uint8(every) is every
 
 
 def test_mask_to_uint8_takes_bool_integers_and_shares() -> None:
     for masks in (np.array([[[True, False]]]), np.array([[[1, 0]]], np.uint8)):
-        assert panels.mask_to_uint8(masks).tolist() == [[[[255] * 3, [0] * 3]]]
-    assert panels.mask_to_uint8(np.array([[[0.4]]])).tolist() == [[[[102] * 3]]]
+        assert pictures.mask_to_uint8(masks).tolist() == [[[[255] * 3, [0] * 3]]]
+    assert pictures.mask_to_uint8(np.array([[[0.4]]])).tolist() == [[[[102] * 3]]]
 
 
 def test_cut_out_shows_grey_outside_the_mask() -> None:
     image = np.full((1, 1, 3, 3), 1.0)
-    cut = panels.cut_out(image, np.array([[[1.0, 0.5, 0.0]]]))
+    cut = pictures.cut_out(image, np.array([[[1.0, 0.5, 0.0]]]))
     assert cut[0, 0, :, 0].tolist() == [255, 192, 128]
-    assert panels.cut_out(image, np.array([[[True, False, True]]]))[0, 0, :, 2].tolist() == [
+    assert pictures.cut_out(image, np.array([[[True, False, True]]]))[0, 0, :, 2].tolist() == [
         255,
         128,
         255,
@@ -55,7 +56,7 @@ def test_cut_out_shows_grey_outside_the_mask() -> None:
 def test_small_images_are_enlarged_pixel_by_pixel(size, cell) -> None:
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 256, (2, 3, size, size, 3), np.uint8)
-    picture = panels.image_grid(list(rows), ["a", "b"])
+    picture = pictures.image_grid(list(rows), ["a", "b"])
     factor = cell // size
     for i, j in np.ndindex(2, 3):
         shown = _cell(picture, (i, j), (2, 3), cell)
@@ -65,8 +66,10 @@ def test_small_images_are_enlarged_pixel_by_pixel(size, cell) -> None:
 
 def test_labels_and_captions_have_ink_and_stay_outside_the_cells() -> None:
     white = _flat((255, 255, 255), (255, 255, 255))
-    plain = panels.image_grid([white, white], ["observed", "inferred\nmask"])
-    captioned = panels.image_grid([white, white], ["observed", "inferred\nmask"], ["one\nx", "two"])
+    plain = pictures.image_grid([white, white], ["observed", "inferred\nmask"])
+    captioned = pictures.image_grid(
+        [white, white], ["observed", "inferred\nmask"], ["one\nx", "two"]
+    )
     top, left = _origin(captioned, 2, 2, 128)
     assert captioned.shape[1] == plain.shape[1]
     assert captioned.shape[0] > plain.shape[0] + 20
@@ -85,7 +88,7 @@ def _fig5(true_mask: np.ndarray | None) -> np.ndarray:
     red, green, blue, pink = (
         _flat(c, c) for c in ((250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 0, 250))
     )
-    return panels.fig5_grid(red, green, blue, pink, true_mask, half)
+    return pictures.fig5_grid(red, green, blue, pink, true_mask, half)
 
 
 def test_fig5_grid_rows() -> None:
@@ -111,7 +114,7 @@ def test_fig5_grid_without_true_masks_has_no_such_row() -> None:
 
 def test_samples_grid_rows() -> None:
     images, foregrounds, backgrounds = (_flat((v, v, v)) for v in (10, 20, 30))
-    picture = panels.samples_grid(images, foregrounds, backgrounds, np.full((1, 32, 32), 0.2))
+    picture = pictures.samples_grid(images, foregrounds, backgrounds, np.full((1, 32, 32), 0.2))
     means = [_cell(picture, (i, 0), (4, 1), 128).mean() for i in range(4)]
     assert means == [10, 20, 30, 51]
 
@@ -119,31 +122,31 @@ def test_samples_grid_rows() -> None:
 def test_ranked_grid_rows_and_order() -> None:
     observed = _flat((10, 10, 10), (20, 20, 20))
     ones, zeros = np.ones((2, 32, 32), bool), np.zeros((2, 32, 32), bool)
-    picture = panels.ranked_grid(observed, ones, zeros, np.array([0.1, 0.9]), np.array([41, 7]))
+    picture = pictures.ranked_grid(observed, ones, zeros, np.array([0.1, 0.9]), np.array([41, 7]))
     assert [_cell(picture, (0, j), (3, 2), 128).mean() for j in range(2)] == [10, 20]
     assert [_cell(picture, (i, 0), (3, 2), 128).mean() for i in (1, 2)] == [255, 0]
     # The captions are those of image_grid, in order.
-    rows = [observed, panels.mask_to_uint8(ones), panels.mask_to_uint8(zeros)]
+    rows = [observed, pictures.mask_to_uint8(ones), pictures.mask_to_uint8(zeros)]
     captions = ["#41\nIoU 10.0", "#7\nIoU 90.0"]
-    expected = panels.image_grid(rows, ["observed", "true mask", "inferred\nmask"], captions)
+    expected = pictures.image_grid(rows, ["observed", "true mask", "inferred\nmask"], captions)
     np.testing.assert_array_equal(picture, expected)
 
 
 def test_image_grid_names_misfits() -> None:
     image = _flat((0, 0, 0))
     with pytest.raises(ValueError, match="one common shape"):
-        panels.image_grid([image, image[:, :16]], ["a", "b"])
+        pictures.image_grid([image, image[:, :16]], ["a", "b"])
     with pytest.raises(ValueError, match="N at least 1"):
-        panels.image_grid([image[:0]], ["a"])
+        pictures.image_grid([image[:0]], ["a"])
     with pytest.raises(ValueError, match=r"1 rows of 1 images .* 2 and 0"):
-        panels.image_grid([image], ["a", "b"])
+        pictures.image_grid([image], ["a", "b"])
 
 
 def test_save_png_round_trip_and_replacement(tmp_path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(b"old")
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-    panels.save_png(path, picture)
+    pictures.save_png(path, picture)
     with Image.open(path) as image:
         np.testing.assert_array_equal(np.asarray(image), picture)
     assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
@@ -157,7 +160,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
         raise OSError("disk full")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="disk full"):
         files.write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]

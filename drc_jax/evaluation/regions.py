@@ -1,0 +1,88 @@
+"""What evaluation asks of a method: the regions of a batch of images, checked on the host."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+
+class Regions(Protocol):
+    """The regions that a method finds in B images; the arrays may be NumPy's or JAX's.
+
+    Attributes:
+      images: [B, K, H, W, 3] in [-1, 1], each region's image; foregrounds first, the background
+        last.
+      pi: [B, K, H, W], mixing weights, summing to 1 over K.
+      reconstruction: [B, H, W, 3] in [-1, 1].
+      foreground_weight: [B, H, W] in [0, 1], the weight of all foregrounds together.
+    """
+
+    @property
+    def images(self) -> Any: ...
+    @property
+    def pi(self) -> Any: ...
+    @property
+    def reconstruction(self) -> Any: ...
+    @property
+    def foreground_weight(self) -> Any: ...
+
+
+InferBatch = Callable[[np.ndarray], Regions]
+"""Maps images uint8 [B, S, S, 3] to their regions.
+
+The regions of an image must depend on that image alone, not on its place or its neighbours: scores
+are then the same for every batch size and order.
+"""
+
+
+class HostRegions(NamedTuple):
+    """`Regions` as float32 NumPy arrays of checked shapes."""
+
+    images: np.ndarray
+    pi: np.ndarray
+    reconstruction: np.ndarray
+    foreground_weight: np.ndarray
+
+    def take(self, which: slice | np.ndarray) -> "HostRegions":
+        """The regions of some of the images."""
+        return HostRegions(*(array[which] for array in self))
+
+    def is_finite(self) -> np.ndarray:
+        """Whether an image's arrays hold numbers only, bool [B]."""
+        batch = len(self.pi)
+        return np.all([np.isfinite(x).reshape(batch, -1).all(1) for x in self], axis=0)
+
+    def heaviest_foreground(self) -> np.ndarray:
+        """The image of the foreground that weighs most at each pixel, [B, H, W, 3]."""
+        winner = self.pi[:, :-1].argmax(axis=1)[:, None, :, :, None]
+        return np.take_along_axis(self.images[:, :-1], winner, axis=1)[:, 0]
+
+
+def infer_on_host(infer_batch: InferBatch, images: np.ndarray) -> HostRegions:
+    """Infers the regions of images and brings them to the host.
+
+    Args:
+      infer_batch: the inference.
+      images: uint8 [B, S, S, 3].
+
+    Returns:
+      The regions of the B images.
+
+    Raises:
+      ValueError: if ``infer_batch`` returns wrong shapes.
+    """
+    found = infer_batch(images)
+    regions = HostRegions(
+        *(np.asarray(getattr(found, name), np.float32) for name in HostRegions._fields)
+    )
+    count = regions.pi.shape[1] if regions.pi.ndim == 4 else 0
+    mixed = (len(images), count, *images.shape[1:3])
+    expected = ((*mixed, 3), mixed, images.shape, images.shape[:3])
+    shapes = tuple(array.shape for array in regions)
+    if count < 2 or shapes != expected:
+        raise ValueError(
+            f"infer_batch must return images [B, K, S, S, 3], pi [B, K, S, S], reconstruction "
+            f"[B, S, S, 3] and foreground_weight [B, S, S] with K >= 2 for images "
+            f"{list(images.shape)}, got {', '.join(map(str, shapes))}"
+        )
+    return regions
