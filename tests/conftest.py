@@ -31,7 +31,8 @@ def shared() -> pathlib.Path:
     return SHARED
 
 
-# Files whose tests are few and long, so that no worker is left with one of them at the end.
+# Files that take minutes: first, so that no worker is left with one of them at the end, and left
+# out of `make test-fast`.
 LONG = (
     "test_processes.py",
     "test_devices.py",
@@ -39,9 +40,21 @@ LONG = (
     "test_programs.py",
     "test_photographs.py",
     "test_exactness.py",
+    "test_parity.py",
     "test_file_runs.py",
+    "test_readme.py",
+    "test_recipes.py",
+    "test_ops.py",
+    "test_train_step.py",
+    "test_rounds.py",
+    "test_torch_drc.py",
+    "test_extract.py",
+    "test_networks.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.name in LONG:
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
