@@ -8,7 +8,7 @@ PACKAGE = ROOT / "drc_jax"
 
 # Each room may import from itself and from those above it in this list.
 LAYERS = [
-    {"errors", "fields", "config", "files"},
+    {"errors", "config", "files"},
     {"ops", "langevin", "data"},
     {"runs", "evaluation"},
     {"model"},
@@ -18,7 +18,7 @@ LAYERS = [
 ]
 # A room that is for any method knows none of them.
 APART = {
-    "data": {"data", "errors", "fields", "config", "files"},
+    "data": {"data", "errors", "config", "files"},
     "evaluation": {"evaluation", "data", "errors", "files"},
 }
 EDGE_ONLY = {"absl", "ml_collections"}

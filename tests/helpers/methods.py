@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from drc_jax.config import DataConfig
+from drc_jax.config import DataConfig, RunConfig
 from drc_jax.errors import UserError
 
 _DATA = DataConfig(dataset="noise", path="noise")
 
 
-@dataclasses.dataclass(frozen=True)
-class MeanConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeanConfig(RunConfig):
     """What the loop needs, and a rate."""
 
     method: ClassVar[str] = "mean"
@@ -23,13 +23,11 @@ class MeanConfig:
     rate: float = 0.25
     image_size: int = 8
     batch_size: int = 4
-    num_devices: int = 1
     iterations: int = 8
     seed: int = 3
     log_every: int = 1
     image_every: int = 4
     checkpoint_every: int = 2
-    keep_checkpoints: int = 3
 
 
 @flax.struct.dataclass

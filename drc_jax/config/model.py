@@ -1,0 +1,163 @@
+"""The model, its Langevin chains and its optimizers."""
+
+import dataclasses
+from typing import Any
+
+from drc_jax.config.fields import check, field
+from drc_jax.errors import UserError
+
+_SIZE = 65_536  # widest layer, and largest latent
+_WEIGHT = 1e6  # largest weight of a term
+MANY = 2**31 - 1  # steps are counted in int32
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The networks, the likelihood and the weights of the loss terms.
+
+    Attributes:
+      zf_dim, zb_dim, zs_dim: latent sizes of foreground, background and pixel re-assignment
+        (Table 1).
+      generator_channels: channels of the 4x4 base map, then one entry per up-sampling block
+        (Table 2). The image side is ``4 * 2 ** (len(generator_channels) - 1)``, at most 4096.
+      classifier_channels: one entry per stride-2 convolution of the auxiliary classifiers;
+        as many as the generators have blocks.
+      ebm_width, ebm_reassign_width: hidden width of the foreground/background energy MLPs and
+        of the re-assignment energy MLP.
+      num_fg_categories, num_bg_categories: K_f and K_b, the symbolic categories.
+      sigma: scale of the likelihood, in units of pixel values in [-1, 1].
+      likelihood: ``laplace`` (absolute error) or ``gaussian`` (squared error).
+      responsibility: ``channel`` (one per pixel and colour channel, as the supplement's
+        listings) or ``pixel`` (one per pixel, the probabilistic reading).
+      langevin_weight: factor on the image terms (J and TV) of the posterior energy. 1 is the
+        paper; a smaller image sums fewer pixels against the same prior and noise, and needs
+        more.
+      scale_loss_likelihood: divide the error by 2 sigma^2 in the generator loss too.
+      generator_base_slope: leaky slope after the generators' linear layer.
+      orthogonality: ``frobenius`` (norm, eq. 11) or ``squared`` (sum of squares).
+      orthogonality_classifiers: also regularise the classifiers' convolutions.
+      mask_classifier_input: the classifiers see image * sigmoid(mask logit).
+      orthogonality_weight, tv_weight, pseudo_label_weight: weights of the regularisers.
+      precision: of the networks' products. ``float32``; ``tf32`` lets GPUs round their operands
+        to 10 bits, CPUs ignore it; ``bfloat16`` rounds operands and results of the convolutions,
+        and what norms return, to 8 bits. Latents, sums, energies, noise and optimizers are
+        float32 always.
+    """
+
+    zf_dim: int = field(256, least=1, most=_SIZE)
+    zb_dim: int = field(256, least=1, most=_SIZE)
+    zs_dim: int = field(512, least=1, most=_SIZE)
+    generator_channels: tuple[int, ...] = field((128, 1024, 512, 256, 128, 64), least=1, most=_SIZE)
+    classifier_channels: tuple[int, ...] = field((64, 128, 256, 512, 1024), least=1, most=_SIZE)
+    ebm_width: int = field(200, least=1, most=_SIZE)
+    ebm_reassign_width: int = field(200, least=1, most=_SIZE)
+    num_fg_categories: int = field(200, least=1, most=_SIZE)
+    num_bg_categories: int = field(200, least=1, most=_SIZE)
+    sigma: float = field(0.25, least=1e-6, most=1e6)
+    likelihood: str = field("laplace", choices=("laplace", "gaussian"))
+    responsibility: str = field("channel", choices=("channel", "pixel"))
+    langevin_weight: float = field(1.0, least=1e-6, most=_WEIGHT)
+    scale_loss_likelihood: bool = True
+    generator_base_slope: float = field(0.01, least=0, most=1e3)
+    orthogonality: str = field("frobenius", choices=("frobenius", "squared"))
+    orthogonality_classifiers: bool = False
+    mask_classifier_input: bool = False
+    orthogonality_weight: float = field(1.0, least=0, most=_WEIGHT)
+    tv_weight: float = field(0.01, least=0, most=_WEIGHT)
+    pseudo_label_weight: float = field(0.1, least=0, most=_WEIGHT)
+    precision: str = field("float32", choices=("float32", "tf32", "bfloat16"))
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not 2 <= len(self.generator_channels) <= 11:
+            raise UserError(
+                "generator_channels needs the 4x4 base and one to ten blocks, got "
+                f"{len(self.generator_channels)} entries, {self.generator_channels}"
+            )
+        if len(self.classifier_channels) != self.num_blocks:
+            raise UserError(
+                f"classifier_channels must have one entry per generator block: {self.num_blocks} "
+                f"for generator_channels {self.generator_channels}, got "
+                f"{len(self.classifier_channels)}"
+            )
+
+    @classmethod
+    def supplement(cls, **fields: Any) -> "ModelConfig":
+        """The supplement's variant, the default, with ``fields`` replaced.
+
+        See ``docs/method.md``, "8 Where the sources differ".
+        """
+        return cls(**fields)
+
+    @classmethod
+    def released(cls, **fields: Any) -> "ModelConfig":
+        """The variant of the authors' released code, with ``fields`` replaced.
+
+        See ``docs/method.md``, "8 Where the sources differ".
+        """
+        defaults: dict[str, Any] = dict(
+            ebm_reassign_width=400,
+            scale_loss_likelihood=False,
+            generator_base_slope=0.2,
+            orthogonality="squared",
+            orthogonality_classifiers=True,
+            orthogonality_weight=0.1,
+            mask_classifier_input=True,
+        )
+        return cls(**{**defaults, **fields})
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of up-sampling blocks in each generator."""
+        return len(self.generator_channels) - 1
+
+    @property
+    def image_size(self) -> int:
+        """Image side in pixels, 4 * 2^blocks."""
+        return 4 * 2**self.num_blocks
+
+    @property
+    def latent_dim(self) -> int:
+        """Size of z = [z_f, z_b, z_s]."""
+        return self.zf_dim + self.zb_dim + self.zs_dim
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerConfig:
+    """Langevin chains (appendix B). A step size is delta: drift delta^2/2, noise delta.
+
+    Attributes:
+      prior_steps, prior_step_size: K0 and its delta.
+      posterior_steps, posterior_step_size: K1 and its delta.
+      test_steps: posterior steps from a fresh chain at evaluation.
+    """
+
+    prior_steps: int = field(60, least=1, most=MANY)
+    prior_step_size: float = field(0.4, least=1e-6, most=1e6)
+    posterior_steps: int = field(40, least=1, most=MANY)
+    posterior_step_size: float = field(0.1, least=1e-6, most=1e6)
+    test_steps: int = field(300, least=1, most=MANY)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Two Adam optimizers with constant rates (appendix B).
+
+    Attributes:
+      generator_learning_rate: for the three generators and the two classifiers.
+      ebm_learning_rate: for the three energy MLPs.
+      beta1, beta2: Adam's decay rates, below 1.
+      clip_norm: largest global gradient norm of each optimizer; 0 turns clipping off.
+    """
+
+    generator_learning_rate: float = field(1e-4, least=1e-12, most=1e6)
+    ebm_learning_rate: float = field(2e-5, least=1e-12, most=1e6)
+    beta1: float = field(0.5, least=0, most=0.999999)
+    beta2: float = field(0.999, least=0, most=0.999999)
+    clip_norm: float = field(0.0, least=0, most=1e30)
+
+    def __post_init__(self) -> None:
+        check(self)

@@ -1,0 +1,125 @@
+"""A training run: what every method's run shares, and the run of DRC."""
+
+import dataclasses
+from typing import ClassVar
+
+from drc_jax.config.fields import check, field
+from drc_jax.config.model import MANY, ModelConfig, OptimizerConfig, SamplerConfig
+from drc_jax.errors import UserError
+
+SYNTHETIC_DATASETS = ("tm_dsprites", "scenes")
+# JAX makes a key of the lowest 32 bits of a seed: two larger seeds may be the same one.
+LARGEST_SEED = 2**32 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which packed data to train on.
+
+    Attributes:
+      dataset: ``tm_dsprites`` and ``scenes`` are generated where missing; any other name only
+        labels data that ``experiments.prepare`` has written to ``path``.
+      path: folder of the packed splits; empty means ``data/<dataset>_<image size>``.
+      num_train, num_test: images to generate for a synthetic data set.
+      seed: seed of a synthetic data set.
+      flip: mirror images at random; a mirrored image has its own chains.
+    """
+
+    dataset: str = field("tm_dsprites", most=200)
+    path: str = field("", most=4_000)
+    num_train: int = field(20_000, least=1, most=10**9)
+    num_test: int = field(1_000, least=1, most=10**9)
+    seed: int = field(0, least=0, most=2**63 - 1)
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.dataset:
+            raise UserError("dataset must not be empty; try tm_dsprites")
+        if not self.path and self.dataset not in SYNTHETIC_DATASETS:
+            raise UserError(
+                f"data.path must be given for dataset {self.dataset!r}: the folder that "
+                "`python -m experiments.prepare` wrote"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What the training run of any method has; each method's config adds its own fields.
+
+    A subclass sets `method`, has an `image_size` (a property or a field), and calls
+    ``super().__post_init__()`` where it has checks of its own.
+
+    Attributes:
+      method: the method's name, the same for all configs of a class; stored with every run.
+      data: which images.
+      batch_size: images per iteration, over all devices.
+      num_devices: devices, over all processes, that share every batch; each has its share of the
+        images. It says which images a batch may have, so a run keeps it.
+      iterations: training iterations in all.
+      seed: everything random in training derives from (seed, step).
+      log_every: iterations between lines of ``metrics.jsonl``.
+      image_every: iterations between picture grids; 0 for none before the last.
+      checkpoint_every: iterations between checkpoints; the last is always saved.
+      keep_checkpoints: how many checkpoints stay on disk.
+    """
+
+    method: ClassVar[str]
+
+    data: DataConfig = field(DataConfig())
+    batch_size: int = field(48, least=1, most=2**20)
+    num_devices: int = field(1, least=1, most=2**20)
+    iterations: int = field(10_000, least=1, most=MANY)
+    seed: int = field(0, least=0, most=LARGEST_SEED)
+    log_every: int = field(10, least=1, most=MANY)
+    image_every: int = field(500, least=0, most=MANY)
+    checkpoint_every: int = field(500, least=1, most=MANY)
+    keep_checkpoints: int = field(3, least=1, most=MANY)
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.batch_size % self.num_devices:
+            raise UserError(
+                f"num_devices must divide batch_size {self.batch_size}, got {self.num_devices}"
+            )
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in pixels."""
+        raise NotImplementedError(f"{type(self).__name__} has no image_size")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """One training run of DRC; see `RunConfig` for the other fields.
+
+    Attributes:
+      model, sampler, optimizer: the parts above.
+      images_at_once: 0 for the whole batch; otherwise every device takes its share of the batch in
+        equal parts of this many images, one after the other, which needs less memory and gives
+        the same result to rounding.
+      chain_bank: where the chains of all images lie, ``device`` or ``host`` (files that are read
+        ahead and written back, for image sets whose chains do not fit on the devices; one process).
+    """
+
+    method: ClassVar[str] = "drc"
+
+    model: ModelConfig = field(ModelConfig())
+    sampler: SamplerConfig = field(SamplerConfig())
+    optimizer: OptimizerConfig = field(OptimizerConfig())
+    images_at_once: int = field(0, least=0, most=2**20)
+    chain_bank: str = field("device", choices=("device", "host"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        share = self.batch_size // self.num_devices
+        if self.images_at_once and share % self.images_at_once:
+            raise UserError(
+                f"images_at_once must be 0 or divide the {share} images that each device has of a "
+                f"batch, got {self.images_at_once}"
+            )
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in pixels: the model's."""
+        return self.model.image_size
