@@ -30,6 +30,7 @@ def run(tmp_path_factory):
         *CONFIG,
         f"--workdir={folder / 'run'}",
         f"--config.data.path={folder / 'data'}",
+        is_optimised=True,
     )
     assert done.returncode == 0, done.stderr
     return folder
@@ -45,7 +46,7 @@ def test_training_leaves_what_the_readme_says(run):
 
 
 def test_evaluate_writes_consistent_scores(run):
-    done = start("evaluate", f"--workdir={run / 'run'}", "--batch_size=3")
+    done = start("evaluate", f"--workdir={run / 'run'}", "--batch_size=3", is_optimised=True)
     assert done.returncode == 0, done.stderr
     assert "fixed" in done.stdout and "all foreground" in done.stdout
     report = json.loads((run / "run/eval/test.json").read_text())
