@@ -4,20 +4,20 @@ import functools
 import os
 import pathlib
 
-from drc_jax.config import SYNTHETIC_DATASETS, TrainConfig
+from drc_jax.config import SYNTHETIC_DATASETS, RunConfig, TrainConfig
 from drc_jax.data.packed.format import PackedSplit, open_split, splits
 from drc_jax.data.prepare import prepare_synthetic
 from drc_jax.errors import UserError
 from drc_jax.training import processes
 
 
-def data_folder(config: TrainConfig) -> pathlib.Path:
+def data_folder(config: RunConfig) -> pathlib.Path:
     """``data.path``, or ``data/<dataset>_<image size>`` where that is empty."""
-    name = f"{config.data.dataset}_{config.model.image_size}"
+    name = f"{config.data.dataset}_{config.image_size}"
     return pathlib.Path(config.data.path or f"data/{name}")
 
 
-def open_training_split(config: TrainConfig) -> PackedSplit:
+def open_training_split(config: RunConfig) -> PackedSplit:
     """Opens the training images, generating a synthetic data set where it is missing.
 
     Of several processes the first generates, then the others where they do not see its files.
@@ -36,7 +36,7 @@ def open_training_split(config: TrainConfig) -> PackedSplit:
     return split
 
 
-def _generate(config: TrainConfig, folder: pathlib.Path) -> None:
+def _generate(config: RunConfig, folder: pathlib.Path) -> None:
     """Makes the splits of a synthetic data set that are missing."""
     data = config.data
     if "train" in splits(folder):
@@ -46,7 +46,7 @@ def _generate(config: TrainConfig, folder: pathlib.Path) -> None:
     prepare_synthetic(
         data.dataset,
         folder,
-        size=config.model.image_size,
+        size=config.image_size,
         num_train=data.num_train,
         num_test=data.num_test,
         seed=data.seed,
@@ -54,7 +54,7 @@ def _generate(config: TrainConfig, folder: pathlib.Path) -> None:
     )
 
 
-def check_fits(config: TrainConfig, split: PackedSplit) -> None:
+def check_fits(config: RunConfig, split: PackedSplit) -> None:
     """Refuses images that the config cannot be trained on.
 
     Raises:
@@ -68,22 +68,22 @@ def check_fits(config: TrainConfig, split: PackedSplit) -> None:
         )
 
 
-def check_size(config: TrainConfig, split: PackedSplit) -> None:
+def check_size(config: RunConfig, split: PackedSplit) -> None:
     """Refuses images of another size than the model's.
 
     Raises:
       UserError: naming both sizes and what would fit.
     """
-    size, wanted = split.info.image_size, config.model.image_size
+    size, wanted = split.info.image_size, config.image_size
     if size == wanted:
         return
     blocks = (size // 4).bit_length() - 1
-    other_model = (
-        f"give model.generator_channels {blocks + 1} entries and model.classifier_channels "
-        f"{blocks}, or "
-        if blocks > 0 and size == 4 * 2**blocks
-        else ""
-    )
+    other_model = ""
+    if isinstance(config, TrainConfig) and blocks > 0 and size == 4 * 2**blocks:
+        other_model = (
+            f"give model.generator_channels {blocks + 1} entries and model.classifier_channels "
+            f"{blocks}, or "
+        )
     raise UserError(
         f"the images of {split.path} are {size}x{size}, the model's {wanted}x{wanted}; "
         f"{other_model}prepare the data at {wanted} pixels and set data.path to them"
