@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 
 from drc_jax.errors import UserError
@@ -25,11 +26,26 @@ def writable(path: str | os.PathLike[str], what: str) -> pathlib.Path:
     folder = pathlib.Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # Tried, for permissions say nothing about a read-only or full disk.
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
     except OSError as error:
-        raise UserError(f"cannot write {what} to {folder}: {error.strerror}") from None
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"cannot write {what} to {folder}: no permission; choose another folder")
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot write {what} to {folder}: {reason}; choose another") from None
     return folder
+
+
+def check_writable_file(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Checks where a file shall go, before the work that makes it, and makes its folder.
+
+    Raises:
+      UserError: if a folder has its name, or nothing can be written beside it.
+    """
+    path = pathlib.Path(path)
+    writable(path.parent, path.name)
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; give a file's name")
+    return path
 
 
 @contextlib.contextmanager
@@ -59,16 +75,11 @@ def check_png_path(path: str | os.PathLike[str]) -> pathlib.Path:
     """Checks where a picture shall go, before the work that makes it, and makes its folder.
 
     Raises:
-      UserError: if the name does not end in .png or the folder cannot be made.
+      UserError: if the name does not end in .png or it cannot be written.
     """
-    path = pathlib.Path(path)
-    if path.suffix.lower() != ".png":
+    if pathlib.Path(path).suffix.lower() != ".png":
         raise UserError(f"the picture {path} must be named *.png")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder of {path}: {error.strerror}") from None
-    return path
+    return check_writable_file(path)
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:

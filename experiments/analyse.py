@@ -36,8 +36,8 @@ def main(argv: Sequence[str]) -> None:
             bar.update(done - bar.n)
 
         results = analyse_folders(_DATA.value, _SPLIT.value, progress=progress)
-    report.write(results, folder)
     print(report.summary(results))
+    report.write(results, folder)
     print(f"the page is {folder / report.HTML}, its numbers are in {folder / report.JSON}")
 
 

@@ -7,7 +7,8 @@ Prints a table and writes to WORKDIR/eval: SPLIT.json, SPLIT.csv with a line per
 pictures SPLIT_grid.png, SPLIT_best.png and SPLIT_worst.png. The numbers of every checkpoint, number
 of steps and seed are kept in files of their own, such as test_iteration400_steps200_seed0.json.
 What --data names is scored into WORKDIR/eval/NAME, NAME being that folder's. The data need masks;
-experiments.extract needs none. A score depends on --steps and --seed, not on --batch_size.
+experiments.extract needs none. A score depends on --steps and --seed. The order of the images
+changes nothing, and --batch_size the rounding alone (which long chains amplify).
 """
 
 import pathlib
@@ -40,10 +41,8 @@ _STEPS = flags.DEFINE_integer(
 _DATA = flags.DEFINE_string(
     "data", "", "Folder of another packed data set to score on; empty takes the run's own."
 )
-_BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 64, "Images at once; changes no score.", lower_bound=1
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the chains.", lower_bound=0)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the chains.", lower_bound=0, upper_bound=2**32 - 1)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -64,6 +63,7 @@ def main(argv: Sequence[str]) -> None:
         output /= folder.resolve().name  # The run's own scores stay.
     output = files.writable(output, "the scores")
     steps = _STEPS.value or run.config.sampler.test_steps
+    batch_size = min(_BATCH_SIZE.value, len(split))
     key = jax.random.key(_SEED.value)
 
     def infer_batch(images: np.ndarray) -> Regions:
@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
         evaluation = evaluate(
             infer_batch,
             split,
-            batch_size=min(_BATCH_SIZE.value, len(split)),
+            batch_size=batch_size,
             mean_train_mask=None if train_masks is None else metrics.mean_mask(train_masks),
             settings={
                 "method": run.method.name,
@@ -81,6 +81,7 @@ def main(argv: Sequence[str]) -> None:
                 "checkpoint_step": run.step,
                 "langevin_steps": steps,
                 "seed": _SEED.value,
+                "batch_size": batch_size,
             },
             progress=lambda done, total: bar.update(done - bar.n),
         )

@@ -49,7 +49,7 @@ _CROP = flags.DEFINE_enum(
     "between grey bars (best for data that were prepared with --crop=letterbox).",
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures at once.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the chains.", lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the chains.", lower_bound=0, upper_bound=2**32 - 1)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -29,7 +29,7 @@ _STEPS = flags.DEFINE_integer(
     lower_bound=0,
     upper_bound=2**31 - 1,
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the chains.", lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the chains.", lower_bound=0, upper_bound=2**32 - 1)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,8 +1,11 @@
 """Shared fixtures. Promotion is strict: a silent float64 or a rank broadcast is a bug."""
 
+import contextlib
 import os
 import pathlib
+import resource
 import tempfile
+from collections.abc import Callable, Iterator
 
 from tests.helpers.compiling import EIGHT_DEVICES, FEW_OPTIMIZATIONS
 
@@ -29,6 +32,22 @@ def shared() -> pathlib.Path:
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is absent: parity fixtures and photographs are not in this checkout")
     return SHARED
+
+
+@pytest.fixture
+def file_size_limit() -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """A full disk without one: in ``with file_size_limit(bytes):`` no file grows beyond that."""
+
+    @contextlib.contextmanager
+    def limited(largest: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
 
 
 # Files that take minutes: first, so that no worker is left with one of them at the end, and left

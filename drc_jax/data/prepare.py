@@ -1,9 +1,11 @@
 """Making data sets by name: what `experiments.prepare` calls, and training for generated data."""
 
+import contextlib
+import errno
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from drc_jax.data import folder, npz
@@ -16,6 +18,8 @@ from drc_jax.errors import UserError
 _GENERATORS = {"tm_dsprites": tm_dsprites.records, "scenes": scenes.records}
 # Raise it when a generator's pictures change: data of an older one are then told from new ones.
 _GENERATOR_VERSION = 1
+# What only writing meets: a full disk, a quota, a limit on file sizes, a read-only file system.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def prepare_synthetic(
@@ -48,17 +52,18 @@ def prepare_synthetic(
             f"dataset {dataset!r} cannot be generated; use one of {', '.join(_GENERATORS)}"
         )
     records = functools.partial(_GENERATORS[dataset], size=size, seed=seed, workers=workers)
-    write_dataset(
-        output,
-        {
-            "train": Part(records(num_train, split="train"), num_train),
-            "test": Part(records(num_test, split="test"), num_test),
-        },
-        image_size=size,
-        has_masks=True,
-        source={"dataset": dataset, "generator_version": _GENERATOR_VERSION, "seed": seed},
-        overwrite=overwrite,
-    )
+    with _disk_errors(output):
+        write_dataset(
+            output,
+            {
+                "train": Part(records(num_train, split="train"), num_train),
+                "test": Part(records(num_test, split="test"), num_test),
+            },
+            image_size=size,
+            has_masks=True,
+            source={"dataset": dataset, "generator_version": _GENERATOR_VERSION, "seed": seed},
+            overwrite=overwrite,
+        )
 
 
 # Each takes the output folder, and as keywords the options that it understands.
@@ -84,8 +89,8 @@ def prepare(dataset: str, output: str | os.PathLike[str], **options: Any) -> Non
       **options: what the data set's function takes; the others have its defaults.
 
     Raises:
-      UserError: on an unknown name, an option the data set does not take or lacks, or anything
-        that its function refuses.
+      UserError: on an unknown name, an option the data set does not take or lacks, a ``size`` that
+        no model takes, a full disk, or anything that its function refuses.
     """
     if dataset not in PREPARERS:
         raise UserError(f"unknown dataset {dataset!r}; use one of {', '.join(PREPARERS)}")
@@ -99,4 +104,28 @@ def prepare(dataset: str, output: str | os.PathLike[str], **options: Any) -> Non
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in options:
             raise UserError(f"dataset {dataset} needs the option {name}")
-    PREPARERS[dataset](output, **options)
+    _check_size(options.get("size"))
+    with _disk_errors(output):
+        PREPARERS[dataset](output, **options)
+
+
+def _check_size(size: int | None) -> None:
+    """Raises UserError unless a model takes images of that side, 4 * 2^k with k at least 1."""
+    if size is None or size < 1 or (size >= 8 and size & (size - 1) == 0):
+        return  # the data set itself refuses what is no size at all
+    below = 1 << size.bit_length() - 1
+    nearest = f"{below} or {2 * below}" if size > 8 else "8"
+    raise UserError(
+        f"size must be a side that models have, such as 32, 64 or 128; got {size}, try {nearest}"
+    )
+
+
+@contextlib.contextmanager
+def _disk_errors(output: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns a disk that is full or read-only into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        raise UserError(f"cannot write the data set at {output}: {error.strerror}") from None

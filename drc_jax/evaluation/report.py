@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from drc_jax.data.pictures.files import printable
 from drc_jax.evaluation import metrics, pictures
 from drc_jax.files import write_atomically
 
 _RANKED_IMAGES = 8
 # A spreadsheet takes a cell that begins so for a formula and computes it.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,8 +124,8 @@ def to_csv(evaluation: Evaluation) -> str:
     """One line per image: its name and place, its scores, foreground shares and error.
 
     The columns ``flipped_*`` are the scores of the complemented mask, from which dataset flip and
-    oracle are chosen. A name that a spreadsheet would compute gets an apostrophe in front; bytes of
-    a name that are not UTF-8 are escaped.
+    oracle are chosen. A name that a spreadsheet would compute gets an apostrophe in front; control
+    characters and bytes that are not UTF-8 are escaped.
     """
     table: dict[str, np.ndarray] = {}
     for name in ("fixed", "flipped", "oracle"):
@@ -178,7 +179,7 @@ def format_table(report: Report) -> str:
 
 def _cell(name: str) -> str:
     """A name as a CSV cell that is shown and not computed."""
-    text = name.encode("utf-8", "backslashreplace").decode()
+    text = printable(name)
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 

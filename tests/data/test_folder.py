@@ -170,7 +170,7 @@ def test_masks_and_output_inside_the_folder_are_no_pictures(tmp_path, photos):
 def test_division_and_resuming(tmp_path):
     for i in range(20):
         save(tmp_path / "photos", f"{i:02d}.png", np.full((9, 9, 3), i, np.uint8))
-    options = dict(source=str(tmp_path / "photos"), size=4, test_fraction=0.25)
+    options = dict(source=str(tmp_path / "photos"), size=8, test_fraction=0.25)
     prepare("folder", tmp_path / "a", **options)
     prepare("folder", tmp_path / "b", **options, seed=1)
     test = {name: open_split(tmp_path / name, "test") for name in "ab"}

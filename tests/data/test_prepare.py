@@ -80,10 +80,33 @@ def test_resizing():
 
 
 def test_archives_are_resized(tmp_path, archive):
-    prepare("npz", tmp_path / "a", source=archive, size=4)
+    prepare("npz", tmp_path / "a", source=archive, size=16)
     split = open_split(tmp_path / "a", "train")
-    assert split.images.shape == (18, 4, 4, 3)
-    assert split.require_masks().shape == (18, 4, 4)
+    assert split.images.shape == (18, 16, 16, 3)
+    assert split.require_masks().shape == (18, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("size", "nearest"), [(50, "32 or 64"), (100, "64 or 128"), (9, "8 or 16"), (4, "8")]
+)
+def test_sizes_that_no_model_takes_are_refused(tmp_path, size, nearest):
+    with pytest.raises(UserError, match=rf"such as 32, 64 or 128; got {size}, try {nearest}$"):
+        prepare("scenes", tmp_path / "a", size=size)
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_archive_keeps_its_own_size_whatever_it_is(tmp_path):
+    np.savez(tmp_path / "odd.npz", images=np.zeros((2, 5, 5, 3), np.uint8))
+    prepare("npz", tmp_path / "a", source=str(tmp_path / "odd.npz"), test_fraction=0.0)
+    assert open_split(tmp_path / "a", "train").images.shape == (2, 5, 5, 3)
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_split(tmp_path, file_size_limit):
+    with file_size_limit(10_000), pytest.raises(UserError, match=r"data set at .*: File too large"):
+        prepare("scenes", tmp_path, size=64, num_train=3, num_test=1)
+    assert splits(tmp_path) == []
+    prepare("scenes", tmp_path, size=64, num_train=3, num_test=1)
+    assert splits(tmp_path) == ["test", "train"]
 
 
 GOOD = arrays(2)

@@ -255,6 +255,57 @@ def test_wrong_shapes_are_named(tmp_path, split) -> None:
         )
 
 
+def test_every_stem_is_kept_and_the_newest_has_the_splits_name(tmp_path, data, split) -> None:
+    first = evaluate(Inference(data[1]), split, batch_size=5, settings={"seed": 0})
+    second = evaluate(Inference(1.0 - data[1]), split, batch_size=5, settings={"seed": 1})
+    report.write(first, tmp_path, "test_seed0")
+    report.write(second, tmp_path, "test_seed1")
+    for ending in (".json", ".csv"):
+        kept = [(tmp_path / f"test_seed{i}{ending}").read_bytes() for i in range(2)]
+        assert kept[0] != kept[1] == (tmp_path / f"test{ending}").read_bytes()
+    assert json.loads((tmp_path / "test_seed0.json").read_text())["settings"] == {"seed": 0}
+
+
+def test_names_that_a_spreadsheet_would_compute_or_that_are_no_utf8(tmp_path, data) -> None:
+    names = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "a=1", "b\udcff.jpg", "", 'c,"d"']
+    records = [Record(data[0][i], data[1][i], name) for i, name in enumerate(names)]
+    source = {"kind": "made up"}
+    write_split(tmp_path, "test", records, image_size=SIZE, has_masks=True, source=source)
+    split = open_split(tmp_path, "test")
+    _evaluate(Inference(data[1]), split, tmp_path / "out")
+    with open(tmp_path / "out/test.csv", newline="", encoding="utf-8") as file:
+        found = [row["name"] for row in csv.DictReader(file)]
+    assert found[:4] == [f"'{name}" for name in names[:4]]
+    assert found[4:] == ["\\t=1", "\\r=1", "a=1", "b\\udcff.jpg", "", 'c,"d"']
+    pi = data[1].astype(np.float32)
+    pi[7] = np.nan
+    with pytest.raises(UserError, match=r"image 7 \(b\\udcff.jpg\)"):
+        evaluate(Inference(pi), split, batch_size=5)
+
+
+def test_a_full_disk_is_named_and_spares_what_was_there(
+    tmp_path, data, split, file_size_limit
+) -> None:
+    good = evaluate(Inference(data[1]), split, batch_size=5)
+    report.write(good, tmp_path, "good")
+    before = (tmp_path / "test.json").read_bytes()
+    other = evaluate(Inference(1.0 - data[1]), split, batch_size=5)
+    with file_size_limit(100), pytest.raises(UserError, match=r"other.json: File too large"):
+        report.write(other, tmp_path, "other")
+    assert (tmp_path / "test.json").read_bytes() == before
+    assert not list(tmp_path.glob("*partial*")) + list(tmp_path.glob(".*"))
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(UserError, match=r"folder.json: Is a directory"):
+        report.write(other, tmp_path, "folder")
+
+
+def test_the_table_names_what_the_numbers_depend_on(data, split) -> None:
+    settings = {"method": "drc", "data": "data/x", "langevin_steps": 300, "seed": 1}
+    found = evaluate(Inference(data[1]), split, batch_size=5, settings=settings).report
+    last = report.format_table(found).splitlines()[-1]
+    assert last == "method drc, data data/x, langevin_steps 300, seed 1"
+
+
 def test_format_table() -> None:
     found = Report(
         split="test",

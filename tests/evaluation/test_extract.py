@@ -1,5 +1,6 @@
 """Extraction: files of every size and kind, restarts, names, failures, and the program."""
 
+import contextlib
 import dataclasses
 import pathlib
 import subprocess
@@ -15,7 +16,7 @@ from PIL import Image
 
 from drc_jax import inference
 from drc_jax.config import DataConfig, ModelConfig, SamplerConfig, TrainConfig
-from drc_jax.data.pictures.decode import EXTENSIONS, read_mask
+from drc_jax.data.pictures.decode import EXTENSIONS, read_mask, read_picture
 from drc_jax.data.pictures.files import Problem, list_files, output_stems
 from drc_jax.errors import UserError
 from drc_jax.evaluation.cutouts import from_square, to_square
@@ -159,6 +160,49 @@ def test_a_hostile_folder(tmp_path):
         assert opened(out / "masks/turned/6.jpg.png")[1].shape == stored.size  # turned
 
 
+@pytest.mark.parametrize("in_memory", [2**28, 1000])
+def test_every_picture_is_decoded_once(tmp_path, monkeypatch, in_memory):
+    monkeypatch.setattr("drc_jax.evaluation.extract._PHOTOS_IN_MEMORY", in_memory)
+    (tmp_path / "photos").mkdir()
+    photos = {f"{i}.png": half_red(20 + i, 31 - i) for i in range(10)}
+    for name, photo in photos.items():
+        Image.fromarray(photo).save(tmp_path / "photos" / name)
+    decoded = []
+    read = read_picture
+
+    def counted(path):
+        decoded.append(pathlib.Path(path).name)
+        return read(path)
+
+    monkeypatch.setattr("drc_jax.data.pictures.decode.read_picture", counted)
+    assert run(tmp_path / "photos", tmp_path / "out").num_done == 10
+    assert sorted(decoded) == sorted(photos)
+    for name, photo in photos.items():
+        np.testing.assert_array_equal(opened(tmp_path / "out/cutouts" / name)[1][..., :3], photo)
+
+
+def test_a_full_disk_fails_picture_by_picture(tmp_path, file_size_limit):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for i in range(3):
+        Image.fromarray(half_red(64, 64)).save(photos / f"{i}.png")
+    with contextlib.ExitStack() as full:
+
+        def infer_batch(images):
+            full.enter_context(file_size_limit(50))  # after the check at the start
+            return red_is_foreground(images)
+
+        result = extract(infer_batch, photos, out, image_size=SIDE, batch_size=3)
+        assert result.num_done == 0
+        assert all("File too large" in problem.reason for problem in result.failed)
+        with pytest.raises(UserError, match=r"cannot write .*failed.txt: File too large"):
+            write_failures(result, out)
+        with pytest.raises(UserError, match=r"cannot write cut-outs to .*File too large"):
+            extract(infer_batch, photos, out, image_size=SIDE, batch_size=3)
+    write_failures(result, out)
+    assert len((out / "failed.txt").read_text().splitlines()) == 3
+
+
 def test_a_closed_sub_folder_is_a_failure(tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     Image.fromarray(half_red(20, 16)).save(tmp_path / "photos/a.jpg")
@@ -200,11 +244,13 @@ def test_what_the_inference_or_the_disk_fails_at_is_named(tmp_path):
         ("empty", "out", "no files in"),
         ("photos", "photos", "the folder of the pictures"),
         ("photos", "photos/a.png", "cannot write cut-outs to"),
+        ("photos", "taken", "cannot replace .*failed.txt: Is a directory"),
     ],
 )
 def test_useless_folders(tmp_path, source, output, words):
     (tmp_path / "empty").mkdir()
     (tmp_path / "photos").mkdir()
+    (tmp_path / "taken/failed.txt").mkdir(parents=True)
     Image.fromarray(half_red(16, 16)).save(tmp_path / "photos/a.png")
     with pytest.raises(UserError, match=words):
         run(tmp_path / source, tmp_path / output)

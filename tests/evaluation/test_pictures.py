@@ -82,6 +82,22 @@ def test_labels_and_captions_have_ink_and_stay_outside_the_cells() -> None:
     assert (captioned[0] == 225).all() and (captioned[:, 0] == 225).all()
 
 
+def test_captions_do_not_overlap_on_narrow_pictures() -> None:
+    narrow = np.full((3, 64, 8, 3), 250, np.uint8)
+    captions = ["#12345\nIoU 100.0"] * 3
+    picture = pictures.image_grid([narrow], [""], captions)
+    ink = (picture[:40] < 100).any(axis=(0, 2))
+    # Three texts, apart by more than letters are: runs of columns without ink between them.
+    edges = np.flatnonzero(np.diff(ink.astype(int)))
+    gaps = edges[2::2] - edges[1:-1:2]
+    assert np.sort(gaps)[-2:].min() >= 8 and (gaps >= 8).sum() == 2
+    # Each picture is under the middle of its text.
+    shown = (picture[-60] == 250).all(axis=-1)
+    starts = np.flatnonzero(np.diff(shown.astype(int)) == 1)
+    wide = edges[np.r_[0, np.flatnonzero(gaps >= 8) * 2 + 2]]
+    assert len(starts) == 3 and len(set((starts - wide).tolist())) == 1
+
+
 def _fig5(true_mask: np.ndarray | None) -> np.ndarray:
     half = np.zeros((2, 32, 32), bool)
     half[:, :, :16] = True

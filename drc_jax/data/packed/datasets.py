@@ -96,7 +96,7 @@ def check_existing(
                 raise UserError(
                     f"{pathlib.Path(root) / split} was made "
                     f"{_difference(key, found.get(key), wanted.get(key))}; choose another output "
-                    "folder or delete this one"
+                    "folder, or replace this one with --overwrite"
                 )
 
 
