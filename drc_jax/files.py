@@ -31,6 +31,8 @@ def writable(path: str | os.PathLike[str], what: str) -> pathlib.Path:
             file.write(bytes(4096))
     except OSError as error:
         reason = error.strerror or str(error)
+        if isinstance(error, FileExistsError):
+            reason = "it is a file, not a folder"
         raise UserError(f"cannot write {what} to {folder}: {reason}; choose another") from None
     return folder
 

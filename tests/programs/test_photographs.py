@@ -164,3 +164,44 @@ def test_data_sets_are_analysed_side_by_side(folder):
     assert numbers["sets"]["packed"]["num_images"] == 3
     assert numbers["sets"]["packed"]["mean_mask_split"] == "train"
     assert numbers["sets"]["all"]["num_images"] == 12
+
+
+def test_places_that_cannot_be_written_are_refused_before_the_work(folder):
+    run, taken = f"--workdir={folder / 'run'}", folder / "all.npz"
+    (folder / "folder.png").mkdir()
+    below = taken / "out"
+    for program, arguments, words in (
+        ("sample", (run, f"--output={folder / 'folder.png'}"), "folder.png: it is a folder"),
+        ("sample", (run, f"--output={below}.png"), "it is a file, not a folder"),
+        ("extract", (run, f"--input={folder / 'photos'}", f"--output={below}"), "Not a directory"),
+        ("analyse", (f"--data={folder / 'packed'}", f"--output={below}"), "Not a directory"),
+        ("prepare", ("--dataset=scenes", "--size=8", f"--output={below}"), "Not a directory"),
+    ):
+        assert words in refusal(program, *arguments), program
+
+
+def test_a_score_that_cannot_be_written_is_shown(folder):
+    output = folder / "run/eval/all"
+    (output / "test_grid.png").unlink(missing_ok=True)
+    (output / "test_grid.png").mkdir(parents=True)
+    done = start("evaluate", f"--workdir={folder / 'run'}", f"--data={folder / 'all'}", "--seed=7")
+    assert done.returncode == 2
+    assert "12 images" in done.stdout and "seed 7" in done.stdout
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "test_grid.png: Is a directory" in line and "Traceback" not in done.stderr
+    # The numbers came first.
+    assert json.loads((output / "test_iteration2_steps3_seed7.json").read_text())
+    (output / "test_grid.png").rmdir()
+
+
+def test_numbers_beyond_what_the_programs_take_are_refused(folder):
+    run, output = f"--workdir={folder / 'run'}", f"--output={folder / 'never'}.png"
+    for program, arguments in (
+        ("evaluate", (run, "--seed=9223372036854775808")),
+        ("evaluate", (run, "--steps=99999999999")),
+        ("sample", (run, output, "--seed=-1")),
+        ("sample", (run, output, "--steps=99999999999")),
+        ("extract", (run, output, f"--input={folder / 'photos'}", "--seed=9223372036854775808")),
+        ("prepare", ("--dataset=scenes", output, "--size=50")),
+    ):
+        assert arguments[-1].split("=")[1] in refusal(program, *arguments), program
