@@ -66,7 +66,7 @@ class RunConfig:
 
     method: ClassVar[str]
 
-    data: DataConfig = field(DataConfig())
+    data: DataConfig = DataConfig()
     batch_size: int = field(48, least=1, most=2**20)
     num_devices: int = field(1, least=1, most=2**20)
     iterations: int = field(10_000, least=1, most=MANY)
@@ -104,9 +104,9 @@ class TrainConfig(RunConfig):
 
     method: ClassVar[str] = "drc"
 
-    model: ModelConfig = field(ModelConfig())
-    sampler: SamplerConfig = field(SamplerConfig())
-    optimizer: OptimizerConfig = field(OptimizerConfig())
+    model: ModelConfig = dataclasses.field(default=ModelConfig())
+    sampler: SamplerConfig = dataclasses.field(default=SamplerConfig())
+    optimizer: OptimizerConfig = dataclasses.field(default=OptimizerConfig())
     images_at_once: int = field(0, least=0, most=2**20)
     chain_bank: str = field("device", choices=("device", "host"))
 
