@@ -66,7 +66,7 @@ def check_arguments(argv: Sequence[str]) -> None:
 def _check_file(path: pathlib.Path) -> None:
     if path.is_file() and path.suffix == ".py":
         return
-    known = ", ".join(sorted(str(p) for p in CONFIGS.glob("*.py")))
+    known = ", ".join(sorted(str(p) for p in CONFIGS.rglob("*.py")))
     raise UserError(
         f"--config={path} is not a Python file; there are {known or 'none in ./configs'}"
     )

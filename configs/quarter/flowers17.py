@@ -14,8 +14,8 @@ What differs from the paper, and why:
   foreground does, and masks stay empty (docs/results.md);
 - posterior_steps 20, batch 32, rate 5e-4: cheaper iterations, fewer of them.
 
-Cost: 0.9 to 1.2 s per iteration on two CPU cores, two hours and a half for all. Scores:
-docs/results.md.
+Cost: 0.9 to 1.3 s per iteration on two shared CPU cores, two to three hours in all.
+Score: fixed IoU 61.7 on 67 held-out images after 6000 iterations (mean training mask 59.1).
 """
 
 from ml_collections import ConfigDict
