@@ -8,6 +8,7 @@ from drc_jax.config import (
     SamplerConfig,
     TrainConfig,
 )
+from drc_jax.data.packed.format import open_split
 from drc_jax.errors import UserError
 from drc_jax.inference import infer, sample_prior
 from drc_jax.model.losses import ebm_loss, generator_loss
@@ -37,6 +38,7 @@ __all__ = [
     "interop",
     "langevin",
     "load_run",
+    "open_split",
     "ops",
     "posterior_energy",
     "prior_energy",

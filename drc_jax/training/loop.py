@@ -81,7 +81,7 @@ def train(
         seed = np.uint32(config.seed)
         fed, signalled = store.feed(batches), processes.agreed(mesh, stop)
         run_step = functools.partial(steps.step, method, mesh, method.step_config(config))
-        step, number, unrecorded = start, stop.number, None
+        step, number, unrecorded = start, signalled(), None
         with outputs.explaining_divergence():
             while step < config.iterations and number is None:
                 batch, chains = next(fed)
@@ -101,7 +101,8 @@ def train(
         _say(f"trained {step} iterations; see {workdir / 'images'} and {workdir / 'metrics.jsonl'}")
         return None
     stopped_by = signal.Signals(number)
-    _say(f"{stopped_by.name}: saved at step {step}; the same command resumes from there")
+    done = f"saved at step {step}" if step > start else "nothing was trained"
+    _say(f"{stopped_by.name}: {done}; the same command resumes from there")
     return stopped_by
 
 

@@ -207,3 +207,16 @@ def test_stop_signal_gives_handlers_back():
             pass
         assert stop.number == signal.SIGTERM
     assert [signal.getsignal(number) for number in signals.SIGNALS] == before
+
+
+def test_a_signal_before_the_first_step_ends_without_one(tmp_path, split, monkeypatch, capsys):
+    class Signalled(StopSignal):
+        def __enter__(self):
+            super().__enter__()
+            self.number = signal.SIGTERM
+            return self
+
+    monkeypatch.setattr(loop, "StopSignal", Signalled)
+    assert train(tmp_path / "run", split) == signal.SIGTERM
+    assert checkpoint.saved_steps(tmp_path / "run") == []
+    assert "SIGTERM: nothing was trained" in capsys.readouterr().out
