@@ -20,6 +20,7 @@ from absl import flags
 from tqdm import tqdm
 
 from drc_jax import files
+from drc_jax.config import LARGEST_SEED
 from drc_jax.data.packed.format import open_split, splits
 from drc_jax.evaluation import metrics, report
 from drc_jax.evaluation.evaluate import evaluate
@@ -42,7 +43,9 @@ _DATA = flags.DEFINE_string(
     "data", "", "Folder of another packed data set to score on; empty takes the run's own."
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the chains.", lower_bound=0, upper_bound=2**32 - 1)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Seed of the chains.", lower_bound=0, upper_bound=LARGEST_SEED
+)
 
 
 def main(argv: Sequence[str]) -> None:

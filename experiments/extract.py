@@ -17,6 +17,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from drc_jax.config import LARGEST_SEED
 from drc_jax.evaluation.cutouts import CROPS, FORMATS
 from drc_jax.evaluation.extract import extract, summary, write_failures
 from drc_jax.evaluation.regions import Regions
@@ -49,7 +50,9 @@ _CROP = flags.DEFINE_enum(
     "between grey bars (best for data that were prepared with --crop=letterbox).",
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures at once.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the chains.", lower_bound=0, upper_bound=2**32 - 1)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Seed of the chains.", lower_bound=0, upper_bound=LARGEST_SEED
+)
 
 
 def main(argv: Sequence[str]) -> int:

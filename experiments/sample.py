@@ -14,6 +14,7 @@ import numpy as np
 from absl import flags
 
 from drc_jax import files
+from drc_jax.config import LARGEST_SEED
 from drc_jax.evaluation import pictures
 from drc_jax.inference import sample_prior
 from drc_jax.training.method import load_run
@@ -29,7 +30,9 @@ _STEPS = flags.DEFINE_integer(
     lower_bound=0,
     upper_bound=2**31 - 1,
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the chains.", lower_bound=0, upper_bound=2**32 - 1)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Seed of the chains.", lower_bound=0, upper_bound=LARGEST_SEED
+)
 
 
 def main(argv: Sequence[str]) -> None:

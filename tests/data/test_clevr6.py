@@ -80,6 +80,14 @@ def test_scenes_with_up_to_six_objects_are_cropped(tmp_path, source):
             np.testing.assert_array_equal(data.require_masks()[i], foreground)
 
 
+def test_every_object_has_its_label(source):
+    (record,) = clevr6._records(source / clevr6.FILE, 2, 3, SIZE, 0.0)
+    np.testing.assert_array_equal(record.labels > 0, record.mask == 1)
+    assert set(np.unique(record.labels)) == set(range(OBJECTS[2] + 1))
+    for k in range(1, OBJECTS[2] + 1):
+        assert (record.labels[4 * k : 4 * k + 3, 10 : 3 + 5 * k] == k).all()
+
+
 def test_a_file_may_be_given_and_the_test_split_left_out(tmp_path, source):
     path = source / "clevr_with_masks_train.tfrecords"
     prepare("clevr6", tmp_path, source=str(path), size=8, num_train=1, num_test=0)

@@ -7,7 +7,7 @@ import pytest
 
 from drc_jax.data.generated import scenes
 from drc_jax.data.packed.format import open_split, splits
-from drc_jax.data.pictures.images import resize_image, resize_mask
+from drc_jax.data.pictures.images import resize_image, resize_labels, resize_mask
 from drc_jax.data.prepare import prepare, prepare_synthetic
 from drc_jax.errors import UserError
 from tests.helpers.starting import start
@@ -77,6 +77,22 @@ def test_resizing():
     assert (small == small[0]).all() and (np.diff(small[0].astype(int)) >= 0).all()
     image = arrays()["images"][0]
     np.testing.assert_array_equal(resize_image(image, SIZE), image)
+
+
+def test_labels_are_resized_with_their_union():
+    labels = np.zeros((8, 8), np.uint8)
+    labels[:4, :4], labels[:4, 4:7], labels[7, 7] = 5, 2, 9
+    small = resize_labels(labels, 4)
+    np.testing.assert_array_equal(small > 0, resize_mask(labels > 0, 4) == 1)
+    # Object 9 has gone; the others are numbered anew in their order.
+    expected = np.zeros((4, 4), np.uint8)
+    expected[:2, :2], expected[:2, 2:] = 2, 1
+    expected *= resize_mask(labels > 0, 4)
+    np.testing.assert_array_equal(small, expected)
+    same = np.select([labels == 2, labels == 5, labels == 9], [1, 2, 3])
+    np.testing.assert_array_equal(resize_labels(labels, 8), same)
+    assert not resize_labels(np.zeros((8, 8), np.uint8), 4).any()
+    assert (resize_labels(np.full((8, 8), 3, np.uint8), 4) == 1).all()
 
 
 def test_archives_are_resized(tmp_path, archive):
@@ -161,7 +177,7 @@ def test_photographs(tmp_path, shared):
 def test_generated_data_are_made_once(tmp_path, monkeypatch):
     prepare_synthetic("scenes", tmp_path, **SMALL)
     before = {split: (tmp_path / split).stat() for split in ("train", "test")}
-    monkeypatch.setattr(scenes, "generate", None)
+    monkeypatch.setattr(scenes.synthetic, "example_rng", None)
     prepare_synthetic("scenes", tmp_path, **SMALL)
     assert {split: (tmp_path / split).stat() for split in ("train", "test")} == before
     split = open_split(tmp_path, "train")

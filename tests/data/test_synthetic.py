@@ -1,5 +1,8 @@
 """The generated data sets: shapes and textures against hand-made ones, and determinism."""
 
+import colorsys
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -148,6 +151,108 @@ def test_scenes_are_colours_on_a_smooth_grey_floor():
         beside = (floor[:, 1:] >= 0) & (floor[:, :-1] >= 0)
         assert np.abs(np.diff(floor, axis=1))[beside].max() <= 6
     assert set(parts) == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "digest"), [(scenes, "0932869fdc8f5acb"), (tm_dsprites, "fefd6cbb2b40d409")]
+)
+def test_data_sets_of_before_can_be_made_again(dataset, digest):
+    whole = hashlib.sha256()
+    for record in dataset.records(40, size=32, seed=5, split="train"):
+        whole.update(record.image.tobytes() + record.mask.tobytes() + record.name.encode())
+    assert whole.hexdigest()[:16] == digest
+
+
+@GENERATORS
+def test_labels_number_the_objects_of_the_mask(dataset):
+    for record in dataset.records(40, size=64, seed=4, split="train"):
+        np.testing.assert_array_equal(record.labels > 0, record.mask == 1)
+        assert record.labels.dtype == np.uint8
+        found = set(np.unique(record.labels).tolist()) - {0}
+        assert found == set(range(1, len(found) + 1))
+        parts = [count_parts(record.labels == label) for label in found]
+        assert parts == [1] * len(found) and count_parts(record.mask) == len(found)
+
+
+def scene_records(count=40, **options):
+    return list(scenes.records(count, size=64, seed=7, split="train", **options))
+
+
+def test_scenes_have_the_number_of_objects_asked_for():
+    for least, most in ((1, 3), (2, 2), (3, 3)):
+        counts = {int(record.labels.max()) for record in scene_records(objects=(least, most))}
+        assert counts == set(range(least, most + 1))
+
+
+def test_flat_objects_have_one_colour_and_shaded_ones_many():
+    for shading, is_flat in (("flat", True), ("shaded", False)):
+        for record in scene_records(20, shading=shading):
+            for label in range(1, record.labels.max() + 1):
+                _, counts = np.unique(
+                    record.image[record.labels == label], axis=0, return_counts=True
+                )
+                # On the outline colours mix with the floor.
+                assert (counts.max() > 0.5 * counts.sum()) == is_flat
+
+
+def test_touching_objects_touch_and_others_do_not():
+    def touches(record):
+        pairs = [(record.labels[1:], record.labels[:-1])]
+        pairs.append((record.labels[:, 1:], record.labels[:, :-1]))
+        return any(((a == 1) & (b == 2) | (a == 2) & (b == 1)).any() for a, b in pairs)
+
+    assert all(touches(record) for record in scene_records(objects=(2, 3), touching=True))
+    assert not any(touches(record) for record in scene_records(objects=(2, 3)))
+    for record in scene_records(objects=(2, 3), touching=True):
+        np.testing.assert_array_equal(record.labels > 0, record.mask == 1)
+        sizes = np.bincount(record.labels.ravel())[1:]
+        assert sizes.min() > 20  # what is covered is an edge
+
+
+def test_two_tone_objects_have_two_colours_of_about_half_each():
+    for record in scene_records(20, shading="flat", two_tone=True):
+        for label in range(1, record.labels.max() + 1):
+            pixels = record.image[record.labels == label]
+            _, counts = np.unique(pixels, axis=0, return_counts=True)
+            first, second = np.sort(counts)[::-1][:2]
+            assert second > 0.6 * first and first + second > 0.6 * counts.sum()
+
+
+def test_one_hue_is_shared_by_a_scenes_objects_alone():
+    def hue(record, label):
+        pixels = record.image[record.labels == label]
+        values, counts = np.unique(pixels, axis=0, return_counts=True)
+        return colorsys.rgb_to_hsv(*(values[counts.argmax()] / 255))[0]
+
+    def spread(record):
+        found = 2 * np.pi * np.array([hue(record, i) for i in range(1, record.labels.max() + 1)])
+        return 1 - abs(np.exp(1j * found).mean())
+
+    options = dict(objects=(3, 3), shading="flat")
+    assert max(spread(record) for record in scene_records(20, one_hue=True, **options)) < 1e-3
+    assert min(spread(record) for record in scene_records(20, **options)) > 1e-3
+    first = [hue(record, 1) for record in scene_records(20, one_hue=True, **options)]
+    assert np.ptp(first) > 0.5
+
+
+def test_options_work_in_other_processes():
+    options = dict(size=8, seed=5, split="train", objects=(3, 3), two_tone=True)
+    alone, together = (list(scenes.records(70, workers=n, **options)) for n in (1, 2))
+    assert [r.image.tobytes() for r in alone] == [r.image.tobytes() for r in together]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"objects": (0, 1)}, r"two numbers from 1 to 3, got \(0, 1\)"),
+        ({"objects": (3, 2)}, "two numbers from 1 to 3"),
+        ({"objects": (1, 4)}, "two numbers from 1 to 3"),
+        ({"shading": "dark"}, "shading must be one of shaded, flat; got 'dark'"),
+    ],
+)
+def test_options_out_of_range_are_named(options, message):
+    with pytest.raises(UserError, match=message):
+        scene_records(1, **options)
 
 
 @GENERATORS

@@ -2,21 +2,58 @@
 
 In the manner of CLEVR, and as easy: a point light, whose place is all that varies, brightens a grey
 floor towards it and shades one or two objects of saturated colours, which together cover 15 to 30 %
-of the image.
+of the image. `Options` make scenes that are easier or harder to divide into objects.
 """
 
+import dataclasses
+import functools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from drc_jax.data.generated import synthetic
 from drc_jax.data.packed.format import Record
+from drc_jax.errors import UserError
 
 _FOREGROUND = (0.15, 0.30)  # share of the image
 _LIGHT_HEIGHT = 0.8  # above the floor, in image sides
+_GAP = 0.01  # between objects, in image sides
+_TOUCHING = 0.9  # distance of a touching pair, as part of that at which its edges may just meet
+
+SHADINGS = ("shaded", "flat")
 
 
-def generate(index: int, *, size: int, seed: int, split: str) -> Record:
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What objects a scene has; the defaults are the demo's.
+
+    Attributes:
+      objects: least and most number of objects, 1 to 3.
+      shading: ``shaded``: lit as balls and tiles are; ``flat``: one colour each.
+      touching: where there are two objects or more, the second covers an edge of the first.
+      two_tone: each object has two colours, half and half, divided at a random angle.
+      one_hue: all objects of a scene have the same hue.
+    """
+
+    objects: tuple[int, int] = (1, 2)
+    shading: str = "shaded"
+    touching: bool = False
+    two_tone: bool = False
+    one_hue: bool = False
+
+    def __post_init__(self) -> None:
+        least, most = self.objects
+        if not 1 <= least <= most <= 3:
+            raise UserError(f"objects must be two numbers from 1 to 3, got {self.objects}")
+        if self.shading not in SHADINGS:
+            raise UserError(f"shading must be one of {', '.join(SHADINGS)}; got {self.shading!r}")
+
+
+DEFAULT = Options()
+
+
+def generate(index: int, *, size: int, seed: int, split: str, options: Options = DEFAULT) -> Record:
     """Makes one example.
 
     Args:
@@ -24,18 +61,21 @@ def generate(index: int, *, size: int, seed: int, split: str) -> Record:
       size: image side S.
       seed: seed of the data set.
       split: name of the split.
+      options: what objects it has.
 
     Returns:
-      The image, the union of the objects as mask (pixels at least half covered) and a name.
+      The image, the union of the objects as mask (pixels at least half covered), a name, and the
+      objects' labels.
     """
     rng = synthetic.example_rng(seed, split, index)
     light = rng.uniform(-0.3, 1.3, size=2)
     image = np.repeat(_floor(light, size)[:, :, None], 3, axis=2)
-    foreground = np.zeros((size, size))
-    areas, centres = _layout(rng)
+    areas, centres = _layout(rng, options)
+    hue = rng.random() if options.one_hue else None
+    visible: list[np.ndarray] = []
     for area, centre in zip(areas, centres, strict=True):
         x, y = centre
-        colour = synthetic.rgb(rng.random(), rng.uniform(0.8, 1.0), rng.uniform(0.85, 1.0))
+        colour = _colour(rng, hue)
         if rng.random() < 0.5:
             radius = (area / np.pi) ** 0.5
             shape = synthetic.disc(x, y, radius)
@@ -44,11 +84,32 @@ def generate(index: int, *, size: int, seed: int, split: str) -> Record:
             half_side, angle = area**0.5 / 2, rng.uniform(0, np.pi / 2)
             shape = synthetic.regular_polygon(4, x, y, half_side, angle)
             shade = _tile_shade(centre, half_side, light, size)
+        if options.shading == "flat":
+            shade = np.ones_like(shade)
+        if options.two_tone:
+            other = _colour(rng, hue)
+            is_other = _half_plane(centre, rng.uniform(0, 2 * np.pi), size)
+            colour = np.where(is_other[:, :, None], other, colour)
         covered = synthetic.coverage(shape, size)
         synthetic.paint(image, covered, colour * shade[:, :, None])
-        foreground += covered
-    mask = (foreground >= 0.5).astype(np.uint8)
-    return Record(synthetic.to_uint8(image), mask, f"scenes/{split}/{index:06d}")
+        if options.touching:
+            visible = [before * (1 - covered) for before in visible]
+        visible.append(covered)
+    mask = (np.sum(visible, axis=0) >= 0.5).astype(np.uint8)
+    name = f"scenes/{split}/{index:06d}"
+    return Record(synthetic.to_uint8(image), mask, name, synthetic.labels(visible, mask))
+
+
+def _colour(rng: np.random.Generator, hue: float | None) -> np.ndarray:
+    """A saturated colour [3], of any hue if None is given."""
+    hue = rng.random() if hue is None else hue
+    return synthetic.rgb(hue, rng.uniform(0.8, 1.0), rng.uniform(0.85, 1.0))
+
+
+def _half_plane(centre: np.ndarray, angle: float, size: int) -> np.ndarray:
+    """Whether pixels lie on one side of a line through a point, bool [S, S]."""
+    x, y = synthetic.pixel_centres(size)
+    return (x - centre[0]) * np.cos(angle) + (y - centre[1]) * np.sin(angle) > 0
 
 
 def _floor(light: np.ndarray, size: int) -> np.ndarray:
@@ -60,15 +121,31 @@ def _floor(light: np.ndarray, size: int) -> np.ndarray:
     return 0.5 + 0.2 * lit
 
 
-def _layout(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Areas [N] and centres [N, 2] of one or two objects that do not overlap."""
-    count = rng.integers(1, 3)
+def _layout(rng: np.random.Generator, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """Areas [N] and centres [N, 2] of objects that do not overlap, but for a touching pair."""
+    least, most = options.objects
+    count = rng.integers(least, most + 1)
     centres = None
     while centres is None:
         shares = rng.uniform(0.6, 1.4, count)
         areas = rng.uniform(*_FOREGROUND) * shares / shares.sum()
-        centres = synthetic.place_apart(rng, (areas / 2) ** 0.5, gap=0.01)
+        radii = (areas / 2) ** 0.5
+        centres = synthetic.place_apart(rng, radii, gap=_GAP)
+        if centres is not None and options.touching and count > 1:
+            centres = _touching(centres, areas, radii)
     return areas, centres
+
+
+def _touching(centres: np.ndarray, areas: np.ndarray, radii: np.ndarray) -> np.ndarray | None:
+    """Moves the second object against the first; None where it would leave or hit the third."""
+    direction = centres[1] - centres[0]
+    direction /= np.linalg.norm(direction)
+    # Half the square root of its area lies inside a ball and inside a tile of any angle.
+    distance = _TOUCHING * (areas[0] ** 0.5 + areas[1] ** 0.5) / 2
+    second = centres[0] + distance * direction
+    inside = (second >= radii[1]).all() and (second <= 1 - radii[1]).all()
+    apart = np.linalg.norm(centres[2:] - second, axis=1) >= radii[2:] + radii[1] + _GAP
+    return np.stack([centres[0], second, *centres[2:]]) if inside and apart.all() else None
 
 
 def _light_direction(centre: np.ndarray, light: np.ndarray) -> np.ndarray:
@@ -93,6 +170,12 @@ def _tile_shade(centre: np.ndarray, half_side: float, light: np.ndarray, size: i
     return 0.85 + 0.15 * ((x - centre[0]) * lx + (y - centre[1]) * ly) / half_side
 
 
-def records(count: int, *, size: int, seed: int, split: str, workers: int = 1) -> Iterator[Record]:
-    """The first ``count`` examples of a split; see `synthetic.records`."""
-    return synthetic.records(generate, count, size=size, seed=seed, split=split, workers=workers)
+def records(
+    count: int, *, size: int, seed: int, split: str, workers: int = 1, **options: Any
+) -> Iterator[Record]:
+    """The first ``count`` examples of a split; see `synthetic.records`.
+
+    ``options`` are fields of `Options`.
+    """
+    draw = functools.partial(generate, options=Options(**options))
+    return synthetic.records(draw, count, size=size, seed=seed, split=split, workers=workers)

@@ -102,6 +102,19 @@ def paint(image: np.ndarray, covered: np.ndarray, colour: np.ndarray) -> None:
     image[where] += covered[where][:, None] * (colour - image[where])
 
 
+def labels(covered: list[np.ndarray], mask: np.ndarray) -> np.ndarray:
+    """Which object each foreground pixel belongs to.
+
+    Args:
+      covered: the visible part of every object in every pixel, N times float64 [S, S] in [0, 1].
+      mask: uint8 [S, S] of 0 and 1, the union of the objects.
+
+    Returns:
+      uint8 [S, S], 0 for the background, else the number, from 1, of the object that covers most.
+    """
+    return mask * (np.argmax(covered, axis=0) + 1).astype(np.uint8)
+
+
 def place_apart(rng: np.random.Generator, radii: np.ndarray, gap: float) -> np.ndarray | None:
     """Centres of circles that lie inside the unit square and do not overlap.
 

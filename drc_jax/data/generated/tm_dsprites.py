@@ -80,20 +80,21 @@ def generate(index: int, *, size: int, seed: int, split: str) -> Record:
       split: name of the split.
 
     Returns:
-      The image, the union of the sprites as mask (pixels at least half covered) and a name.
+      The image, the union of the sprites as mask (pixels at least half covered), a name, and the
+      sprites' labels.
     """
     rng = synthetic.example_rng(seed, split, index)
     bank = usable_bank(size)
     u, v = bank[rng.integers(len(bank))]
     row_offset, column_offset = rng.integers(_MAX_OFFSET + 1, size=2)
     image = np.repeat(texture(u, v, row_offset, column_offset, size)[:, :, None], 3, axis=2)
-    foreground = np.zeros((size, size))
+    covered = []
     for shape, colour in _draw_sprites(rng):
-        covered = synthetic.coverage(shape, size)
-        synthetic.paint(image, covered, colour)
-        foreground += covered
-    mask = (foreground >= 0.5).astype(np.uint8)
-    return Record(synthetic.to_uint8(image), mask, f"tm_dsprites/{split}/{index:06d}")
+        covered.append(synthetic.coverage(shape, size))
+        synthetic.paint(image, covered[-1], colour)
+    mask = (np.sum(covered, axis=0) >= 0.5).astype(np.uint8)
+    name = f"tm_dsprites/{split}/{index:06d}"
+    return Record(synthetic.to_uint8(image), mask, name, synthetic.labels(covered, mask))
 
 
 def _draw_sprites(rng: np.random.Generator) -> list[tuple[synthetic.Distance, np.ndarray]]:

@@ -35,11 +35,14 @@ class Record(NamedTuple):
       image: uint8 [S, S, 3], RGB.
       mask: uint8 or bool [S, S], 1 = foreground; None for data without masks.
       name: where the example came from; free text.
+      labels: uint8 [S, S], 0 for the background, 1, 2, ... for the objects that make up the mask;
+        None for data without instance labels.
     """
 
     image: np.ndarray
     mask: np.ndarray | None
     name: str
+    labels: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from drc_jax.data.packed.datasets import Part, write_dataset
 from drc_jax.data.packed.format import Record
 from drc_jax.data.pictures.crops import Window
 from drc_jax.data.pictures.decode import UnreadableError
-from drc_jax.data.pictures.images import resize_image, resize_mask
+from drc_jax.data.pictures.images import resize_image, resize_labels
 from drc_jax.data.published import builders, official
 from drc_jax.errors import UserError
 
@@ -169,12 +169,12 @@ def _convert(scene: Scene, size: int) -> Record | None:
         return None
     image = _bytes(tf, scene, "image", [HEIGHT, WIDTH, 3])
     masks = _bytes(tf, scene, "mask", [ENTITIES, HEIGHT, WIDTH, 1])
-    foreground = np.any(masks[1:, :, :, 0] >= 128, axis=0)
-    return Record(
-        resize_image(CROP.cut(image), size),
-        resize_mask(CROP.cut(foreground), size),
-        _name(scene),
-    )
+    # Each pixel shows one entity; entity 0, the background, loses wherever another is marked.
+    objects = masks[1:, :, :, 0] >= 128
+    labels = np.where(objects.any(axis=0), objects.argmax(axis=0) + 1, 0).astype(np.uint8)
+    labels = resize_labels(CROP.cut(labels), size)
+    mask = (labels > 0).astype(np.uint8)
+    return Record(resize_image(CROP.cut(image), size), mask, _name(scene), labels)
 
 
 def _name(scene: Scene) -> str:
