@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test test-fast lint setup clean
+.PHONY: demo test test-fast lint docs setup clean
 
 setup: .venv/ready
 
@@ -29,5 +29,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The site in build/site; a broken link fails.
+docs: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/python -m mkdocs build --strict
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs build

@@ -1,4 +1,4 @@
-"""The authors' released code's variant (SPEC section 8) on Textured Multi-dSprites at 128x128.
+"""The authors' released code's variant (docs/method.md 8) on Textured Multi-dSprites at 128x128.
 
     python -m experiments.train --config=configs/released_code.py --workdir=runs/released_code
     python -m experiments.evaluate --workdir=runs/released_code

@@ -11,7 +11,7 @@ What differs from the paper, and why:
 - channels and latents are a quarter to an eighth of the paper's: two cores train it in hours;
 - langevin_weight 16 = (128 / 32)^2: a 32x32 image has 16 times fewer pixels against the same prior;
 - zb_dim 8 and zs_dim 16: with as many as the paper the background paints flowers as well as the
-  foreground does, and masks stay empty (docs/results.md);
+  foreground does, and masks stay empty (docs/photographs.md);
 - posterior_steps 20, batch 32, rate 5e-4: cheaper iterations, fewer of them.
 
 Cost: 0.9 to 1.3 s per iteration on two shared CPU cores, two to three hours in all.

@@ -1,6 +1,6 @@
 """Deep Region Competition as a plain PyTorch program: the peer that drc_jax is measured against.
 
-The model, the sampler and the training step of SPEC sections 1 to 5, as a PyTorch user would write
+The model, the sampler and the training step of docs/method.md 1 to 5, as a PyTorch user would write
 them: ``nn.Module`` layers, ``F.interpolate`` then ``conv2d``, ``F.grid_sample``, and
 ``torch.autograd.grad`` to the latents alone. Parameters carry the names of the authors' PyTorch
 files, so one dict of arrays serves both programs. torch is an extra that nothing else needs.
@@ -31,7 +31,7 @@ def langevin(
     generator: torch.Generator | None = None,
     temperature: float = 1.0,
 ) -> Tensor:
-    """Langevin dynamics (SPEC section 3): z <- z - delta^2/2 dU/dz + delta sqrt(T) noise.
+    """Langevin dynamics (docs/method.md 3): z <- z - delta^2/2 dU/dz + delta sqrt(T) noise.
 
     Args:
       energy: [B, D] to [B].
@@ -56,7 +56,7 @@ def langevin(
 
 
 class TorchPeer:
-    """A TorchDRC with its sampler and its optimizers: one training iteration of SPEC section 5.
+    """A TorchDRC with its sampler and its optimizers: one training iteration of docs/method.md 5.
 
     Args:
       config: the model's sizes and variant.
@@ -161,7 +161,7 @@ class TorchPeer:
     def train_step(
         self, x: Tensor, z_posterior: Tensor, z_prior: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """One training iteration (SPEC section 5): both chains, both losses, both optimizers.
+        """One training iteration (docs/method.md 5): both chains, both losses, both optimizers.
 
         Args:
           x: images [B, 3, H, W].

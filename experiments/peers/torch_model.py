@@ -1,4 +1,4 @@
-"""The PyTorch peer's model: networks, energies and losses (SPEC sections 1, 2 and 4).
+"""The PyTorch peer's model: networks, energies and losses (docs/method.md 1, 2 and 4).
 
 Images are NCHW float32 in [-1, 1], latents ``z = [z_f, z_b, z_s]`` are [B, D] float32. B is the
 batch, H the image side, and the region axis holds the foreground first, the background last.
@@ -53,7 +53,7 @@ def per_image_sum(values: Tensor) -> Tensor:
 
 
 class TorchDRC(nn.Module):
-    """Networks, energies and losses (SPEC sections 1, 2 and 4).
+    """Networks, energies and losses (docs/method.md 1, 2 and 4).
 
     Args:
       config: sizes and variant, as for drc_jax.
@@ -105,7 +105,7 @@ class TorchDRC(nn.Module):
         return torch.autocast(like.device.type, torch.bfloat16, enabled=self.bf16)
 
     def render(self, z: Tensor) -> Rendering:
-        """Draws both regions and mixes them (SPEC section 1): z [B, D]."""
+        """Draws both regions and mixes them (docs/method.md 1): z [B, D]."""
         z_f, z_b, z_s = z.split(self.ebm_net.split, dim=1)
         with self._autocast(z):
             foreground, foreground_mask, _ = self.fg_net(z_f)
@@ -125,7 +125,7 @@ class TorchDRC(nn.Module):
         )
 
     def expected_log_likelihood(self, drawn: Rendering, x: Tensor, scale: float) -> Tensor:
-        """J of SPEC section 1: [B, 3, H, W], or [B, 1, H, W] with one responsibility per pixel.
+        """J of docs/method.md 1: [B, 3, H, W], or [B, 1, H, W] with one responsibility per pixel.
 
         ``scale`` multiplies the absolute or squared error: 1 / (2 sigma^2), or 1.
         """
@@ -143,11 +143,11 @@ class TorchDRC(nn.Module):
         return (responsibility * ((pi + LISTING_EPSILON).log() + log_p)).sum(1)
 
     def prior_energy(self, z: Tensor) -> Tensor:
-        """U0 = E(z) + |z|^2 / 2 (SPEC section 1): [B, D] to [B]."""
+        """U0 = E(z) + |z|^2 / 2 (docs/method.md 1): [B, D] to [B]."""
         return self.ebm_net(z) + 0.5 * z.square().sum(1)
 
     def posterior_energy(self, z: Tensor, x: Tensor) -> Tensor:
-        """U1 of SPEC section 1: latents [B, D] and images [B, 3, H, W] to [B]."""
+        """U1 of docs/method.md 1: latents [B, D] and images [B, 3, H, W] to [B]."""
         config = self.config
         drawn = self.render(z)
         fit = self.expected_log_likelihood(drawn, x, 1 / (2 * config.sigma**2))
@@ -188,7 +188,7 @@ class TorchDRC(nn.Module):
         return fg_logits.to(dtype), bg_logits.to(dtype)
 
     def generator_loss(self, z: Tensor, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of generators and classifiers at posterior samples (SPEC section 4, eq. 8 to 11).
+        """Loss of generators and classifiers at posterior samples (docs/method.md 4, eq. 8 to 11).
 
         Args:
           z: posterior samples [B, D].
@@ -221,7 +221,7 @@ class TorchDRC(nn.Module):
         return loss, terms
 
     def ebm_loss(self, z_posterior: Tensor, z_prior: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """mean E(z+) - mean E(z-) (SPEC section 4); both [B, D]."""
+        """mean E(z+) - mean E(z-) (docs/method.md 4); both [B, D]."""
         terms = {
             "energy_posterior": self.ebm_net(z_posterior).mean(),
             "energy_prior": self.ebm_net(z_prior).mean(),

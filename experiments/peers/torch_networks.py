@@ -1,4 +1,4 @@
-"""The networks of the PyTorch peer (SPEC section 2, Table 2).
+"""The networks of the PyTorch peer (docs/method.md 2, Table 2).
 
 Parameters carry the names of the authors' PyTorch files (``fg_net.decode_base.blocks.0.block.1``
 and so on), so one dict of arrays serves both programs. Images are NCHW; B is the batch, H the image
@@ -72,7 +72,7 @@ def _classifier(channels: tuple[int, ...], categories: int) -> nn.Sequential:
 
 
 class Generator(nn.Module):
-    """G_f or G_b with its auxiliary classifier (SPEC sections 1 and 2, Table 2)."""
+    """G_f or G_b with its auxiliary classifier (docs/method.md 1 and 2, Table 2)."""
 
     def __init__(self, config: ModelConfig, latent_dim: int, categories: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Generator(nn.Module):
 
 
 class Reassignment(nn.Module):
-    """G_s, the learned pixel re-assignment (SPEC sections 1 and 2)."""
+    """G_s, the learned pixel re-assignment (docs/method.md 1 and 2)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Reassignment(nn.Module):
 
 
 class LatentEBM(nn.Module):
-    """The three energy MLPs F_f, F_b and F_s (SPEC sections 1 and 2)."""
+    """The three energy MLPs F_f, F_b and F_s (docs/method.md 1 and 2)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

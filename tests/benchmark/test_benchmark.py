@@ -25,7 +25,7 @@ def by_name():
 
 
 def test_flops_at_the_papers_size():
-    """SPEC section 10: 9.9 GFLOP per generator, 59 per step, 114 + 4 TFLOP per iteration."""
+    """docs/method.md 9: 9.9 GFLOP per generator, 59 per step, 114 + 4 TFLOP per iteration."""
     config = TrainConfig()
     assert flops.generators_forward(config.model) / 3e9 == pytest.approx(9.9, abs=0.1)
     assert flops.posterior_step(config.model) / 1e9 == pytest.approx(59, abs=0.6)

@@ -1,8 +1,8 @@
-"""The plain definition of SPEC sections 1, 2 and 4 in float64, to hold the fast forms against.
+"""The plain definition of docs/method.md 1, 2 and 4 in float64, to hold the fast forms against.
 
 Every operation is written out once more, for one image and from the text alone: nothing of
-``drc_jax`` is used but the parameter tree's names. Slow, and meant to be read next to SPEC.md.
-Call ``evaluate``; the other functions need its x64 context. An image is [H, W, 3], a latent [D].
+``drc_jax`` is used but the parameter tree's names. Slow, and meant to be read beside that page.
+``evaluate``; the other functions need its x64 context. An image is [H, W, 3], a latent [D].
 """
 
 from collections.abc import Callable, Mapping
@@ -173,7 +173,7 @@ def orthogonality(config, tree: Mapping[str, Any]):
 
 
 def generator_loss(config, params, z, images):
-    """SPEC section 4 over a batch, z [B, D] and images [B, H, W, 3]: a scalar."""
+    """docs/method.md 4 over a batch, z [B, D] and images [B, H, W, 3]: a scalar."""
     scale = 1 / (2 * config.sigma**2) if config.scale_loss_likelihood else 1.0
 
     def of_one(z, image):

@@ -1,4 +1,4 @@
-"""Agreement with the authors' program and with the supplement's variant of it (SPEC section 8)."""
+"""Agreement with the authors' program and the supplement's variant of it (docs/method.md 8)."""
 
 import json
 
