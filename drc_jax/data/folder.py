@@ -15,7 +15,7 @@ import tqdm
 
 from drc_jax.data.packed.datasets import Part, check_division, check_existing, divide, write_dataset
 from drc_jax.data.packed.format import Record
-from drc_jax.data.pictures import boxes as boxes_file
+from drc_jax.data.pictures import boxes as box_files
 from drc_jax.data.pictures import crops, decode
 from drc_jax.data.pictures.files import Problem, list_files, printable, stem
 from drc_jax.errors import UserError
@@ -103,7 +103,7 @@ def prepare(
             raise UserError(f"--masks={masks} is the folder of the pictures; give one of its own")
         find_mask = functools.partial(_find_mask, mask_folder, _by_stem(mask_folder))
         leave_out.append(mask_folder)
-    box_of = boxes_file.load(pathlib.Path(boxes)) if boxes else None
+    box_of = box_files.load(pathlib.Path(boxes)) if boxes else None
     names, closed, ignored = list_files(folder, leave_out)
     if box_of is not None:
         ignored += [Problem(n, "has a box, but no picture") for n in sorted({*box_of} - {*names})]

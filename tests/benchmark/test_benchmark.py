@@ -112,21 +112,19 @@ def test_memory_is_known_from_shapes_alone():
 
 
 def timed(what: str, seconds: float, **fields) -> timing.Timing:
-    return timing.Timing(
-        **dict(
-            what=what,
-            batch_size=2,
-            steps=3,
-            compile_seconds=1.5,
-            seconds_min=seconds,
-            seconds_median=1.5 * seconds,
-            image_steps_per_second=2 / seconds,
-            gflops_per_second=0.5,
-            peak_bytes=None,
-            program_bytes=3 * 2**20,
-        )
-        | fields
+    found = timing.Timing(
+        what=what,
+        batch_size=2,
+        steps=3,
+        compile_seconds=1.5,
+        seconds_min=seconds,
+        seconds_median=1.5 * seconds,
+        image_steps_per_second=2 / seconds,
+        gflops_per_second=0.5,
+        peak_bytes=None,
+        program_bytes=3 * 2**20,
     )
+    return dataclasses.replace(found, **fields)
 
 
 BREAKDOWN = breakdown.Breakdown(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from drc_jax.data.masks import detect, detected, review
 from drc_jax.data.masks.detect import Detection
-from drc_jax.data.masks.filters import MaskFilter
+from drc_jax.data.masks.filters import MaskFilter, Verdict
 from drc_jax.data.packed.format import open_split, splits
 from drc_jax.data.published import builders
 from drc_jax.errors import UserError
@@ -191,7 +191,7 @@ def test_other_settings_are_refused(tmp_path, detector):
 
 def test_many_pictures_take_several_pages(tmp_path):
     sheets = review.Sheets(tmp_path, "train")
-    verdict = detected.mask_filters.Verdict("ok", "0.90", np.ones((8, 8), np.uint8))
+    verdict = Verdict("ok", "0.90", np.ones((8, 8), np.uint8))
     for i in range(97):
         line = review.Line("keep", "ok", f"{i}.jpg")
         sheets.add(np.zeros((8, 8, 3), np.uint8), verdict, line)

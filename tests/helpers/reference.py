@@ -159,7 +159,7 @@ def classify(net, image):
 
 
 def orthogonality(config, tree: Mapping[str, Any]):
-    total = 0.0
+    total = jnp.zeros(())
     for kernel in jax.tree.leaves(tree):
         if kernel.ndim == 4:
             rows = kernel.reshape(-1, kernel.shape[-1]).T

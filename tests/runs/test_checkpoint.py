@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,7 @@ def save(workdir: pathlib.Path, *steps: int, keep: int = 10) -> None:
 
 
 def assert_same(found, expected) -> None:
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    chex.assert_trees_all_equal_structs(found, expected)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
@@ -177,7 +178,7 @@ def test_files_beside_the_state(tmp_path, caplog):
 
 def test_files_that_cannot_be_copied_are_reported(tmp_path):
     def copy(folder: pathlib.Path) -> concurrent.futures.Future:
-        failed = concurrent.futures.Future()
+        failed: concurrent.futures.Future = concurrent.futures.Future()
         failed.set_exception(OSError(28, "No space left on device"))
         return failed
 

@@ -6,6 +6,7 @@ import pathlib
 import signal
 import time
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +60,7 @@ def without_rates(entries: list[dict]) -> list[dict]:
 
 
 def assert_same(found, expected) -> None:
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    chex.assert_trees_all_equal_structs(found, expected)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tqdm
 
-from drc_jax.data.masks import detect, review
-from drc_jax.data.masks import filters as mask_filters
+from drc_jax.data.masks import detect, filters, review
 from drc_jax.data.masks.filters import MaskFilter, Verdict
 from drc_jax.data.masks.folder import MaskFolder
 from drc_jax.data.masks.verdicts import Verdicts
@@ -156,7 +155,7 @@ def _pictures(published: Published, builder: Any, split: str, max_damaged: float
 
 
 def _judge(detector: detect.Detector, rules: MaskFilter, image: np.ndarray) -> Verdict:
-    return mask_filters.judge(detector(image), rules)
+    return filters.judge(detector(image), rules)
 
 
 def _with_detected(
@@ -182,7 +181,7 @@ def _with_detected(
             if verdict is None:
                 verdict = judge(image)
                 verdicts.add(picture.name, verdict)
-            keep = verdict.reason == mask_filters.OK
+            keep = verdict.reason == filters.OK
             line = review.Line(review.KEEP if keep else review.DROP, verdict.reason, picture.name)
             before = decided.get(picture.name)
             if before is not None and before.overruled and verdict.mask is not None:

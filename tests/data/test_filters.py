@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from drc_jax.data.masks import filters as mask_filters
+from drc_jax.data.masks import filters
 from drc_jax.data.masks.detect import Detection
 from drc_jax.data.masks.filters import MaskFilter, connected_share, judge, person_share, raggedness
 
@@ -47,7 +47,7 @@ CAT = found("cat", 0.99, BODY)
 def test_reasons(detections, reason, detail):
     verdict = judge(detections, DOG)
     assert (verdict.reason, verdict.detail) == (reason, detail)
-    if reason == mask_filters.NONE:
+    if reason == filters.NONE:
         assert verdict.mask is None
     else:
         np.testing.assert_array_equal(verdict.mask, detections[0].mask >= 0.5)
