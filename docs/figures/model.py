@@ -9,13 +9,25 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 FOREGROUND, BACKGROUND, MOVER = "#d9542b", "#2b6fb3", "#7a4fa3"
 OTHER, SAMPLER = "#444444", "#2e8b57"
 
 
-def box(axes, x, y, text, colour, *, width=1.5, height=0.8, filled=False, size=10.5):
+def box(
+    axes: Axes,
+    x: float,
+    y: float,
+    text: str,
+    colour: str,
+    *,
+    width: float = 1.5,
+    height: float = 0.8,
+    filled: bool = False,
+    size: float = 10.5,
+) -> None:
     """A rounded box centred at (x, y)."""
     axes.add_patch(
         FancyBboxPatch(
@@ -33,8 +45,15 @@ def box(axes, x, y, text, colour, *, width=1.5, height=0.8, filled=False, size=1
     )
 
 
-def arrow(axes, start, end, colour=OTHER, *, style="-", bend=0.0):
-    """An arrow between two points; ``bend`` curves it."""
+def arrow(
+    axes: Axes,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    colour: str = OTHER,
+    *,
+    style: str = "-",
+) -> None:
+    """An arrow between two points."""
     axes.add_patch(
         FancyArrowPatch(
             start,
@@ -44,14 +63,13 @@ def arrow(axes, start, end, colour=OTHER, *, style="-", bend=0.0):
             linewidth=1.6,
             color=colour,
             linestyle=style,
-            connectionstyle=f"arc3,rad={bend}",
             shrinkA=0,
             shrinkB=0,
         )
     )
 
 
-def draw(axes):
+def draw(axes: Axes) -> None:
     """The whole figure, left to right: latents, generators, maps, mixing, image."""
     rows = {"f": 5.2, "b": 3.2, "s": 1.2}
     colours = {"f": FOREGROUND, "b": BACKGROUND, "s": MOVER}
@@ -77,13 +95,13 @@ def draw(axes):
         4.3,
         "softmax (1.3): $\\pi_f,\\ \\pi_b$\nmix (1.4)",
         OTHER,
-        width=2.3,
+        width=2.5,
         height=1.1,
     )
-    arrow(axes, (8.28, 5.2), (11.16, 4.55), FOREGROUND)
+    arrow(axes, (8.28, 5.2), (11.06, 4.57), FOREGROUND)
     arrow(axes, (10.78, 3.2), (11.5, 3.72), BACKGROUND)
     box(axes, 14.6, 4.3, "$\\hat{x}$", OTHER, width=0.9, size=16)
-    arrow(axes, (13.53, 4.3), (14.12, 4.3))
+    arrow(axes, (13.63, 4.3), (14.12, 4.3))
     box(axes, 14.6, 2.0, "$x$", OTHER, width=0.9, size=16)
     axes.text(14.6, 1.35, "observed", ha="center", fontsize=10)
     box(
@@ -121,8 +139,7 @@ def main() -> None:
     axes.axis("off")
     draw(axes)
     target = pathlib.Path(__file__).with_suffix(".svg")
-    options = {"bbox_inches": "tight", "facecolor": "white"}
-    figure.savefig(target, metadata={"Date": None}, **options)
+    figure.savefig(target, metadata={"Date": None}, bbox_inches="tight", facecolor="white")
 
 
 if __name__ == "__main__":
