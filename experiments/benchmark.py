@@ -26,16 +26,14 @@ import jax
 from absl import flags
 from tqdm import tqdm
 
-from drc_jax.benchmark import breakdown as layers
-from drc_jax.benchmark import report as benchmark_report
-from drc_jax.benchmark import timing as benchmark
+from drc_jax.benchmark import breakdown, report, timing
 from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
 from drc_jax.files import write_atomically
 from experiments import cli, config_flag
 
 _CONFIG = config_flag.define(required=False)
-_WHAT = flags.DEFINE_enum("what", "all", [*benchmark.PARTS, "all"], "Which part to time.")
+_WHAT = flags.DEFINE_enum("what", "all", [*timing.PARTS, "all"], "Which part to time.")
 _JSON = flags.DEFINE_string("json", "", "File for the figures; empty for none.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each part.", lower_bound=1)
 _LAYERS = flags.DEFINE_bool("layers", False, "Also time the posterior step layer by layer.")
@@ -49,8 +47,8 @@ def main(argv: Sequence[str]) -> None:
     if _COMPARE.value:
         if len(_COMPARE.value) != 2:
             raise UserError(f"--compare takes two files, A.json,B.json; got {_COMPARE.value}")
-        reports = [benchmark_report.read_report(pathlib.Path(name)) for name in _COMPARE.value]
-        print(benchmark_report.comparison(*reports))
+        reports = [report.read_report(pathlib.Path(name)) for name in _COMPARE.value]
+        print(report.comparison(*reports))
         return
     if _CONFIG.value is None:
         raise UserError("give --config=configs/NAME.py, or --compare=A.json,B.json")
@@ -58,9 +56,9 @@ def main(argv: Sequence[str]) -> None:
     output = pathlib.Path(_JSON.value) if _JSON.value else None
     if output and not output.resolve().parent.is_dir():
         raise UserError(f"--json={output}: the folder {output.resolve().parent} does not exist")
-    report = _measure(config)
+    figures = _measure(config)
     if output:
-        write_atomically(output, (json.dumps(report, indent=2) + "\n").encode())
+        write_atomically(output, (json.dumps(figures, indent=2) + "\n").encode())
         print(f"figures are in {output}")
 
 
@@ -71,29 +69,29 @@ def _measure(config: TrainConfig) -> dict[str, Any]:
             f"--layers takes one device, got num_devices {config.num_devices}; set it to 1 and "
             f"batch_size to the {config.batch_size // config.num_devices} images that a device has"
         )
-    parts = benchmark.PARTS if _WHAT.value == "all" else (_WHAT.value,)
+    parts = timing.PARTS if _WHAT.value == "all" else (_WHAT.value,)
     device = jax.devices()[0]
     count = f"{config.num_devices} x " if config.num_devices > 1 else ""
     print(f"{count}{device.device_kind} ({device.platform}), batch {config.batch_size}")
     if _MEMORY.value:
-        found = {part: benchmark.program_memory(config, part) for part in parts}
+        found = {part: timing.program_memory(config, part) for part in parts}
         memory = {part: of_part for part, of_part in found.items() if of_part is not None}
-        print(benchmark_report.memory_table(memory) if memory else "this backend does not tell")
-        return benchmark_report.report(_CONFIG.value.to_dict(), [], None, memory)
-    timings, breakdown = [], None
+        print(report.memory_table(memory) if memory else "this backend does not tell")
+        return report.report(_CONFIG.value.to_dict(), [], None, memory)
+    timings, by_layer = [], None
     for part in tqdm(parts, desc="timing", leave=False):
-        timings.append(benchmark.benchmark(config, part, repeats=_REPEATS.value))
-    print(benchmark_report.timing_table(timings))
+        timings.append(timing.benchmark(config, part, repeats=_REPEATS.value))
+    print(report.timing_table(timings))
     if _LAYERS.value:
         precision = config.model.precision
-        rates = layers.measure_device(precision)
-        of_step = {timing.what: timing for timing in timings}.get("posterior")
-        whole = of_step or benchmark.benchmark(config, "posterior", repeats=_REPEATS.value)
-        each = tqdm(layers.posterior_layers(config), desc="layers", leave=False)
-        measured = tuple(layers.measure(layer, rates, precision) for layer in each)
-        breakdown = layers.Breakdown(rates, whole.seconds_min, measured)
-        print(benchmark_report.layer_table(breakdown))
-    return benchmark_report.report(_CONFIG.value.to_dict(), timings, breakdown, {})
+        rates = breakdown.measure_device(precision)
+        of_step = {timed.what: timed for timed in timings}.get("posterior")
+        whole = of_step or timing.benchmark(config, "posterior", repeats=_REPEATS.value)
+        each = tqdm(breakdown.posterior_layers(config), desc="layers", leave=False)
+        measured = tuple(breakdown.measure(layer, rates, precision) for layer in each)
+        by_layer = breakdown.Breakdown(rates, whole.seconds_min, measured)
+        print(report.layer_table(by_layer))
+    return report.report(_CONFIG.value.to_dict(), timings, by_layer, {})
 
 
 if __name__ == "__main__":

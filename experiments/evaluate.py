@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
     if folder.resolve() != data_folder(run.config).resolve():
         output /= folder.resolve().name  # The run's own scores stay.
     output = files.writable(output, "the scores")
-    steps = _STEPS.value or run.config.sampler.test_steps
+    steps = _STEPS.value or run.method.test_steps(run.config)
     batch_size = min(_BATCH_SIZE.value, len(split))
     key = jax.random.key(_SEED.value)
 

@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     del argv
     cli.cache_compiled_programs()
     run = load_run(pathlib.Path(_WORKDIR.value))
-    steps = _STEPS.value or run.config.sampler.test_steps
+    steps = _STEPS.value or run.method.test_steps(run.config)
     key = jax.random.key(_SEED.value)
 
     def infer_batch(images: np.ndarray) -> Regions:

@@ -74,6 +74,9 @@ class DRC:
     ) -> tuple[TrainState, Chains, Metrics]:
         return updates.update(self.terms, step_config, state, images, keys, chains, axis_name)
 
+    def test_steps(self, config: TrainConfig) -> int:
+        return config.sampler.test_steps
+
     def segment(
         self,
         config: TrainConfig,
@@ -89,7 +92,7 @@ class DRC:
             params,
             keys,
             images,
-            num_steps=num_steps or config.sampler.test_steps,
+            num_steps=num_steps or self.test_steps(config),
             num_restarts=num_restarts,
             step_size=config.sampler.posterior_step_size,
         )

@@ -83,6 +83,10 @@ class Method(Protocol):
         """
         ...
 
+    def test_steps(self, config: Config) -> int:
+        """Sampler steps that ``segment`` takes by default; 0 for methods without a sampler."""
+        ...
+
     def segment(
         self,
         config: Config,

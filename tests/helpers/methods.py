@@ -88,6 +88,9 @@ class Mean:
         state = dataclasses.replace(state, step=state.step + 1, params={"mean": mean})
         return state, chains + 1.0, metrics
 
+    def test_steps(self, config):
+        return 0
+
     def segment(self, config, params, keys, images, *, num_steps=0, num_restarts=1):
         return _regions(params, jnp.asarray(images))
 
