@@ -5,6 +5,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from drc_jax.errors import UserError
+
 
 class Regions(Protocol):
     """The regions that a method finds in B images; the arrays may be NumPy's or JAX's.
@@ -14,7 +16,8 @@ class Regions(Protocol):
         last.
       pi: [B, K, H, W], mixing weights, summing to 1 over K.
       reconstruction: [B, H, W, 3] in [-1, 1].
-      foreground_weight: [B, H, W] in [0, 1], the weight of all foregrounds together.
+      foreground_weight: [B, H, W] in [0, 1], the weight of all foregrounds together; None for a
+        method whose regions are exchangeable.
     """
 
     @property
@@ -69,9 +72,15 @@ def infer_on_host(infer_batch: InferBatch, images: np.ndarray) -> HostRegions:
       The regions of the B images.
 
     Raises:
+      UserError: if the method names no foreground.
       ValueError: if ``infer_batch`` returns wrong shapes.
     """
     found = infer_batch(images)
+    if found.foreground_weight is None:
+        raise UserError(
+            "this method's regions are exchangeable slots and none is named foreground, which "
+            "scores of masks and cut-outs need; it can be trained and its pictures looked at"
+        )
     regions = HostRegions(
         *(np.asarray(getattr(found, name), np.float32) for name in HostRegions._fields)
     )
