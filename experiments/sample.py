@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     """Samples and writes the picture."""
     del argv
     cli.cache_compiled_programs()
-    output = files.check_png_path(_OUTPUT.value)
+    output = files.check_writable_file(_OUTPUT.value, ".png")
     run = load_run(pathlib.Path(_WORKDIR.value))
     sampler = run.config.sampler
     samples = sample_prior(

@@ -1,42 +1,62 @@
 """Checkpoints: the whole training state, saved by Orbax in the background and verified when read.
 
-A run's checkpoints are the folders ``<workdir>/checkpoints/<step>``. Each is written under another
-name together with a digest of its every file, and takes its own name when complete. So a process
-killed in the middle of a save leaves the earlier checkpoints whole, and a file that was lost,
-cut short or altered later is found before anything is read from it; the checkpoint before that
-one is used then.
+A checkpoint is written under another name, and takes its own when complete, so a process killed in
+the middle of a save leaves the earlier checkpoints whole. Where one was damaged later, the one
+before it is used. `saved` says which files there are.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
-import hashlib
+import errno
 import json
 import logging
+import os
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from drc_jax import files
 from drc_jax.errors import UserError
+from drc_jax.runs.saved import (
+    CONFIG_FILE,
+    DAMAGED_FOLDER,
+    DIGESTS,
+    FILES,
+    FOLDER,
+    digests_of,
+    newest_intact,
+    saved_files,
+    saved_steps,
+)
 
-FOLDER = "checkpoints"
-DAMAGED_FOLDER = "damaged_checkpoints"
-DIGESTS = "digests.json"
-# Of a checkpoint: files that are not part of the state.
-FILES = "files"
+__all__ = [
+    "DAMAGED_FOLDER",
+    "DIGESTS",
+    "FOLDER",
+    "CheckpointWriter",
+    "restore_params",
+    "restore_state",
+    "saved_files",
+    "saved_steps",
+    "to_host",
+]
+
+# Why a disk takes no more, as the system says it.
+_DISK_ERRORS = tuple(
+    os.strerror(number)
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO)
+)
 
 _log = logging.getLogger(__name__)
 
 
 T = TypeVar("T")
-
-
-class _DamagedError(Exception):
-    """A checkpoint has a file that is not as it was written."""
 
 
 def to_host(tree: T) -> T:
@@ -48,17 +68,6 @@ def to_host(tree: T) -> T:
     return jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(tree))
 
 
-def _digests(folder: pathlib.Path) -> dict[str, str]:
-    """Relative path of every file in ``folder``, but for the list itself, to its SHA-256."""
-    digests = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != DIGESTS:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            digests[path.relative_to(folder).as_posix()] = digest
-    return digests
-
-
 def _items(state: Any) -> dict[str, Any]:
     """The state as Orbax items: the parameters can be read without the optimizers and chains.
 
@@ -67,60 +76,6 @@ def _items(state: Any) -> dict[str, Any]:
     fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
     fields = {name: value for name, value in fields.items() if value is not None}
     return {"params": fields.pop("params"), "rest": fields}
-
-
-def saved_steps(workdir: pathlib.Path) -> list[int]:
-    """Steps that have a complete checkpoint in ``workdir``, oldest first."""
-    folder = workdir / FOLDER
-    if not folder.is_dir():
-        return []
-    return sorted(int(p.name) for p in folder.iterdir() if p.is_dir() and p.name.isdigit())
-
-
-def saved_files(workdir: pathlib.Path, step: int) -> pathlib.Path:
-    """The folder of what was put beside the state when the checkpoint of ``step`` was saved."""
-    return workdir / FOLDER / str(step) / FILES
-
-
-def _verify(folder: pathlib.Path) -> None:
-    """Raises _DamagedError naming a file of the checkpoint that is not as it was written."""
-    try:
-        written = dict(json.loads((folder / DIGESTS).read_text()))
-        found = _digests(folder)
-    except (OSError, ValueError, TypeError) as error:
-        raise _DamagedError(f"cannot be read ({error})") from None
-    for name in sorted(set(written) | set(found)):
-        if name not in found:
-            raise _DamagedError(f"{name} is missing")
-        if written.get(name) != found[name]:
-            raise _DamagedError(f"{name} is not as it was written")
-
-
-def _newest_intact(workdir: pathlib.Path) -> tuple[int, list[int]]:
-    """The step of the newest intact checkpoint and the steps of damaged newer ones.
-
-    Raises:
-      UserError: when there is none, or all of them are damaged.
-    """
-    steps = saved_steps(workdir)
-    if not steps:
-        raise UserError(f"{workdir} has no checkpoint yet; train it first")
-    damaged: list[int] = []
-    for step in reversed(steps):
-        folder = workdir / FOLDER / str(step)
-        try:
-            _verify(folder)
-        except _DamagedError as error:
-            _log.warning("the checkpoint %s is damaged: %s", folder, error)
-            damaged.append(step)
-            continue
-        if damaged:
-            _log.warning("using the checkpoint of step %d instead", step)
-        return step, damaged
-    raise UserError(
-        f"every checkpoint in {workdir / FOLDER} is damaged (steps "
-        f"{', '.join(map(str, steps))}); restore the folder from a copy or train in a new one"
-    )
 
 
 def _checkpointer() -> ocp.Checkpointer:
@@ -142,11 +97,33 @@ def _read(workdir: pathlib.Path, step: int, targets: dict[str, Any]) -> Any:
 
     Returns:
       A mapping from item name to pytree.
+
+    Raises:
+      UserError: if the checkpoint holds something else.
     """
     args = {name: ocp.args.StandardRestore(target) for name, target in targets.items()}
-    with _checkpointer() as reader:
-        folder = (workdir / FOLDER / str(step)).absolute()
-        return reader.restore(folder, args=ocp.args.Composite(**args))
+    folder = (workdir / FOLDER / str(step)).absolute()
+    try:
+        with _checkpointer() as reader:
+            found = reader.restore(folder, args=ocp.args.Composite(**args))
+        for name, target in targets.items():
+            if target is not None:
+                jax.tree.map(_check_like, found[name], target)
+    except Exception as error:  # Orbax has no exceptions of its own
+        raise UserError(
+            f"the checkpoint {folder} is whole, but it is none that this version can read: "
+            f"{_why(error)}"
+        ) from error
+    return found
+
+
+def _check_like(found: Any, target: jax.ShapeDtypeStruct) -> None:
+    """Raises ValueError where an array is not of its target's form, which Orbax cuts or fills."""
+    if (found.shape, found.dtype) != (target.shape, target.dtype):
+        raise ValueError(
+            f"it has {found.dtype} {list(found.shape)} in place of {target.dtype} "
+            f"{list(target.shape)}"
+        )
 
 
 def restore_params(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
@@ -161,7 +138,7 @@ def restore_params(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
     Raises:
       UserError: when there is no checkpoint, or all of them are damaged.
     """
-    step, _ = _newest_intact(workdir)
+    step, _ = newest_intact(workdir)
     return step, _read(workdir, step, {"params": None})["params"]
 
 
@@ -181,30 +158,73 @@ def restore_state(workdir: pathlib.Path, like: T) -> tuple[int, T]:
     Raises:
       UserError: when there is no checkpoint, or all of them are damaged.
     """
-    step, damaged = _newest_intact(workdir)
+    step, damaged = newest_intact(workdir)
     items = _read(workdir, step, _items(like))
     for bad in damaged:
         aside = workdir / DAMAGED_FOLDER
-        aside.mkdir(exist_ok=True)
-        name = f"{bad}-{len(list(aside.iterdir()))}"
-        (workdir / FOLDER / str(bad)).rename(aside / name)
+        try:
+            aside.mkdir(exist_ok=True)
+            name = f"{bad}-{len(list(aside.iterdir()))}"
+            (workdir / FOLDER / str(bad)).rename(aside / name)
+        except OSError as error:
+            raise UserError(
+                f"cannot move the damaged checkpoint of step {bad} to {aside}: "
+                f"{files.reason(error)}"
+            ) from None
         _log.warning("moved the damaged checkpoint of step %d to %s", bad, aside / name)
     fields = {"params": items["params"], **items["rest"]}
     return step, dataclasses.replace(like, **fields)  # type: ignore[type-var]
 
 
+def _why(error: BaseException) -> str:
+    """The reason for a failure in a few words; a page from TensorStore may lie around it."""
+    text = str(error)
+    found = [reason for reason in _DISK_ERRORS if reason in text]
+    return found[0] if found else (text.splitlines() or [type(error).__name__])[0][:200]
+
+
+@contextlib.contextmanager
+def _orbax_silent() -> Iterator[None]:
+    """Drops what Orbax logs: pages of tracebacks about a failure that is reported here."""
+
+    def from_elsewhere(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(from_elsewhere)
+    try:
+        yield
+    finally:
+        logger.removeFilter(from_elsewhere)
+
+
 class CheckpointWriter:
-    """Saves states in the background and keeps the newest few; use as a context manager."""
+    """Saves states in the background and keeps the newest few; use as a context manager.
+
+    The run's config.json, as it is when the writer is made, goes into every checkpoint.
+    """
 
     def __init__(self, workdir: pathlib.Path, *, keep: int):
+        """Makes the folder of checkpoints and removes what a killed process has left there.
+
+        Raises:
+          UserError: if it cannot be written.
+        """
         self._workdir = workdir
         self._folder = workdir / FOLDER
         self._keep = keep
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         self._pending: concurrent.futures.Future[None] | None = None
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self._folder.glob("*.partial*"):
-            shutil.rmtree(leftover)
+        config = workdir / CONFIG_FILE
+        try:
+            self._config = config.read_bytes() if config.is_file() else None
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for leftover in self._folder.glob("*.partial*"):
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        except OSError as error:
+            raise UserError(
+                f"cannot write checkpoints to {self._folder}: {files.reason(error)}"
+            ) from None
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
 
     def save(
         self,
@@ -224,15 +244,16 @@ class CheckpointWriter:
           UserError: when the save before this one failed, as on a full disk.
         """
         self.wait()
-        files = self._folder / f"{step}.partial.{FILES}"
-        copied = None if copy_files is None else copy_files(files)
-        self._pending = self._thread.submit(self._write, step, _items(state), files, copied)
+        beside = self._folder / f"{step}.partial.{FILES}"
+        copied = None if copy_files is None else copy_files(beside)
+        self._pending = self._thread.submit(self._write, step, _items(state), beside, copied)
 
     def wait(self) -> None:
         """Waits until everything is on disk.
 
         Raises:
-          UserError: when it could not be written.
+          UserError: when it could not be written. Earlier checkpoints are as they were, and what
+            was written of this one is removed.
         """
         pending, self._pending = self._pending, None
         if pending is None:
@@ -240,24 +261,29 @@ class CheckpointWriter:
         try:
             pending.result()
         except Exception as error:  # TensorStore reports a full disk as ValueError
-            reason = str(error).splitlines()[0][:200]
-            raise UserError(f"could not write a checkpoint to {self._folder}: {reason}") from error
+            for leftover in self._folder.glob("*.partial*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            raise UserError(
+                f"could not write a checkpoint to {self._folder}: {_why(error)}"
+            ) from error
 
     def _write(
         self,
         step: int,
         items: dict[str, Any],
-        files: pathlib.Path,
+        beside: pathlib.Path,
         copied: concurrent.futures.Future[None] | None,
     ) -> None:
         partial = self._folder / f"{step}.partial"
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
-        with _checkpointer() as writer:
+        with _orbax_silent(), _checkpointer() as writer:
             writer.save(partial.absolute(), args=ocp.args.Composite(**args))
         if copied is not None:
             copied.result()
-            files.rename(partial / FILES)
-        (partial / DIGESTS).write_text(json.dumps(_digests(partial), indent=1))
+            beside.rename(partial / FILES)
+        if self._config is not None:
+            (partial / CONFIG_FILE).write_bytes(self._config)
+        (partial / DIGESTS).write_text(json.dumps(digests_of(partial), indent=1))
         partial.rename(self._folder / str(step))
         for old in saved_steps(self._workdir)[: -self._keep]:
             shutil.rmtree(self._folder / str(old))

@@ -18,6 +18,7 @@ import pytest
 
 from drc_jax.errors import UserError
 from drc_jax.runs import checkpoint
+from tests.helpers import small_disk
 
 
 @flax.struct.dataclass
@@ -198,7 +199,7 @@ def test_kill_in_the_middle_of_a_save_leaves_the_earlier_one(tmp_path):
 
         workdir = pathlib.Path({str(tmp_path)!r})
         test_checkpoint.save(workdir, 4)
-        checkpoint._digests = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
+        checkpoint.digests_of = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
         test_checkpoint.save(workdir, 8)
     """)
     child = subprocess.run([sys.executable, "-c", program], check=False)
@@ -209,3 +210,68 @@ def test_kill_in_the_middle_of_a_save_leaves_the_earlier_one(tmp_path):
     assert_same(state, make_state(4))
     save(tmp_path, 8)
     assert checkpoint.saved_steps(tmp_path) == [4, 8]
+
+
+def test_a_full_disk_is_one_line_and_earlier_checkpoints_stay(tmp_path, caplog, capfd):
+    with small_disk.mounted(tmp_path / "disk", "300k") as disk:
+        with checkpoint.CheckpointWriter(disk, keep=9) as writer:
+            writer.save(1, checkpoint.to_host(make_state(1)))
+            writer.wait()
+            large = np.random.default_rng(0).random(100_000)
+            writer.save(2, checkpoint.to_host(make_state(2)).replace(posterior_chains=large))
+            with pytest.raises(UserError) as raised:
+                writer.wait()
+            folder = disk / checkpoint.FOLDER
+            assert str(raised.value) == (
+                f"could not write a checkpoint to {folder}: No space left on device"
+            )
+            assert [p.name for p in folder.iterdir()] == ["1"]
+            # Where there is room again, the next is saved.
+            writer.save(3, checkpoint.to_host(make_state(3)))
+            writer.wait()
+        assert checkpoint.restore_params(disk)[0] == 3
+    assert not caplog.records and "Traceback" not in capfd.readouterr().err
+
+
+def test_read_only_places_and_files_in_the_way_are_one_line(tmp_path):
+    with (
+        small_disk.mounted(tmp_path / "disk", "64k", read_only=True) as disk,
+        pytest.raises(UserError, match=r"cannot write checkpoints to .*: Read-only file system"),
+    ):
+        checkpoint.CheckpointWriter(disk, keep=1)
+    (tmp_path / checkpoint.FOLDER).touch()
+    with pytest.raises(UserError, match=r"cannot read the folder .*: Not a directory"):
+        checkpoint.restore_params(tmp_path)
+    with pytest.raises(UserError, match=r"cannot write checkpoints to .*: File exists"):
+        checkpoint.CheckpointWriter(tmp_path, keep=1)
+
+
+def test_only_numbers_name_checkpoints(tmp_path):
+    save(tmp_path, 4)
+    for name in ("²", "٣", "007", "notes", "5.partial"):
+        (tmp_path / checkpoint.FOLDER / name).mkdir()
+    assert checkpoint.saved_steps(tmp_path) == [4]
+    assert checkpoint.restore_params(tmp_path)[0] == 4
+    (tmp_path / checkpoint.FOLDER / "5").touch()
+    with pytest.raises(UserError, match="5 is a file in the place of a checkpoint"):
+        checkpoint.saved_steps(tmp_path)
+
+
+@pytest.mark.parametrize("digests", ["{}", "[]", "5", "null", '{"a": 1}'])
+def test_a_list_of_no_digests_is_damage(tmp_path, digests, caplog):
+    save(tmp_path, 4, 8)
+    folder = tmp_path / checkpoint.FOLDER / "8"
+    (folder / checkpoint.DIGESTS).write_text(digests)
+    assert checkpoint.restore_params(tmp_path)[0] == 4
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / checkpoint.DIGESTS).write_text(digests)
+    assert checkpoint.restore_params(tmp_path)[0] == 4
+    assert caplog.text.count("is damaged") == 2
+
+
+def test_a_state_of_another_kind_is_one_line(tmp_path):
+    save(tmp_path, 4)
+    other = LIKE.replace(posterior_chains=jax.ShapeDtypeStruct((7, 2, 3), jnp.float32))
+    with pytest.raises(UserError, match="is none that this version can read"):
+        checkpoint.restore_state(tmp_path, other)
