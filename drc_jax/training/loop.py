@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from drc_jax import files
 from drc_jax.data.packed.batches import train_batches
 from drc_jax.data.packed.format import PackedSplit
-from drc_jax.errors import NonFiniteError
+from drc_jax.errors import NonFiniteError, UserError
 from drc_jax.evaluation import pictures
 from drc_jax.runs import checkpoint
 from drc_jax.runs.recorder import Recorder, finite_values
@@ -134,8 +135,8 @@ def _begin(
     saved = processes.from_first(saved, like) if step else None
     if in_files:
         state = devices.fresh_state(method, config, mesh) if saved is None else saved
-        files = _chain_files(method, config, workdir, step, num_images)
-        return step, devices.place_whole(mesh, state), FileChains(files, mesh)
+        folder = _chain_files(method, config, workdir, step, num_images)
+        return step, devices.place_whole(mesh, state), FileChains(folder, mesh)
     if saved is None:
         state = devices.fresh_state(method, config, mesh)
         banks = devices.fresh_chains(method, config, mesh, num_images)
@@ -232,11 +233,13 @@ class _Outputs:
         chains = self._store.first(count)
         if not is_first():
             return
-        folder = self._workdir / "images"
-        folder.mkdir(exist_ok=True)
         params = devices.own_copy(state.params)
         drawn = picture(self._method, self._config, params, chains, self._split, count)
-        pictures.save_png(folder / f"step_{step:07d}.png", drawn)
+        try:
+            folder = files.writable(self._workdir / "images", "pictures")
+            pictures.save_png(folder / f"step_{step:07d}.png", drawn)
+        except UserError as error:  # as on a full disk: no reason to end a run
+            _say(f"warning: {error}")
 
     def wait(self) -> None:
         """Waits until everything is on disk."""
