@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from drc_jax.data.packed.format import PackedSplit, open_split, splits
+from drc_jax.data.packed.reading import FileArray
 from drc_jax.errors import UserError
 from drc_jax.evaluation import metrics
 from drc_jax.evaluation.report import Score
@@ -199,7 +200,7 @@ def analyse_folders(
     return results
 
 
-def _masks(split: PackedSplit) -> np.ndarray:
+def _masks(split: PackedSplit) -> FileArray:
     """The masks, uint8 [N, S, S]; UserError if there are none."""
     if split.masks is None:
         raise UserError(

@@ -1,6 +1,7 @@
 """Data from a NumPy archive: the array ``images`` and, optionally, ``masks`` and ``names``."""
 
 import hashlib
+import math
 import os
 import pathlib
 import zipfile
@@ -13,6 +14,9 @@ from drc_jax.data.packed.datasets import Part, check_division, divide, write_dat
 from drc_jax.data.packed.format import Record
 from drc_jax.data.pictures.images import resize_image, resize_mask
 from drc_jax.errors import UserError
+
+# No byte of a zip file stands for more bytes than this.
+_LARGEST_RATIO = 1032
 
 
 class Arrays(NamedTuple):
@@ -44,7 +48,14 @@ def load(source: str | os.PathLike[str]) -> Arrays:
     try:
         # Opened here, for NumPy leaves a damaged file open.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in ("images", "masks", "names") if key in archive}
+            keys = [key for key in ("images", "masks", "names") if key in archive]
+            for key in keys:
+                _check_declared(path, archive.zip, key)
+            arrays = {key: archive[key] for key in keys}
+    except UserError:
+        raise
+    except MemoryError:
+        raise UserError(f"{path} does not fit in this machine's memory") from None
     except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
         raise UserError(f"{path} is not a readable .npz archive of plain arrays") from None
     if "images" not in arrays:
@@ -72,6 +83,34 @@ def load(source: str | os.PathLike[str]) -> Arrays:
     if len(names) != len(images):
         raise UserError(f"{path} must have one name per image: {len(images)}, got {len(names)}")
     return Arrays(images, masks, names)
+
+
+def _check_declared(path: pathlib.Path, archive: zipfile.ZipFile, key: str) -> None:
+    """Refuses an array whose header declares more bytes than there are, before it gets memory."""
+    names = archive.namelist()
+    member = archive.getinfo(f"{key}.npy" if f"{key}.npy" in names else key)
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if read_header is None:
+            raise ValueError("a version of arrays with named fields")
+        shape, _, dtype = read_header(file)
+        held = min(member.file_size - file.tell(), _LARGEST_RATIO * member.compress_size)
+    size = math.prod(shape) * dtype.itemsize
+    if size > held:
+        raise UserError(
+            f"{key!r} of {path} declares {size:,} bytes, and the file holds at most {held:,}; it "
+            "is damaged"
+        )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise UserError(
+            f"{key!r} of {path} is of {size:,} bytes, more than this machine's memory of "
+            f"{memory:,}; use a folder of pictures (--dataset=folder)"
+        )
 
 
 def prepare(

@@ -9,6 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from drc_jax.data.packed.reading import FileArray
+
+_PART = 4096  # masks in memory at once where they are in a file
+
 
 class Overlap(NamedTuple):
     """IoU and Dice of the same masks, image by image.
@@ -146,16 +150,19 @@ def all_foreground_floor(true: np.ndarray) -> Overlap:
     return overlap(np.ones_like(true, bool), true)
 
 
-def mean_mask(masks: np.ndarray) -> np.ndarray:
+def mean_mask(masks: np.ndarray | FileArray) -> np.ndarray:
     """The share of images in which each pixel is foreground.
 
     Args:
-      masks: bool, or uint8 of 0 and 1, [N, H, W]; memory maps are read once.
+      masks: bool, or uint8 of 0 and 1, [N, H, W]; of a file, a part at a time is in memory.
 
     Returns:
       float64 [H, W] in [0, 1].
     """
-    return np.asarray(np.mean(masks, axis=0, dtype=np.float64))
+    total = np.zeros(masks.shape[1:], np.int64)
+    for start in range(0, len(masks), _PART):
+        total += masks[start : start + _PART].sum(axis=0, dtype=np.int64)
+    return total / len(masks)
 
 
 def mean_mask_floor(true: np.ndarray, mean_train_mask: np.ndarray) -> Overlap:

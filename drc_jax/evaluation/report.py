@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from drc_jax.data.packed.reading import FileArray
 from drc_jax.data.pictures.files import printable
 from drc_jax.evaluation import metrics, pictures
 from drc_jax.files import write_atomically
@@ -67,7 +68,7 @@ class Evaluation(NamedTuple):
       names: N strings.
       columns: the scores of each image.
       errors: float64 [N], mean |x - x_hat| of each image.
-      observed: uint8 [N, S, S, 3]; may be memory-mapped.
+      observed: uint8 [N, S, S, 3]; read when indexed.
       true, predicted: bool [N, S, S], true and inferred foreground.
       foreground, background, reconstruction: float32 [n, S, S, 3] in [-1, 1], of the first n images
         only.
@@ -77,7 +78,7 @@ class Evaluation(NamedTuple):
     names: list[str]
     columns: metrics.Columns
     errors: np.ndarray
-    observed: np.ndarray
+    observed: FileArray
     true: np.ndarray
     predicted: np.ndarray
     foreground: np.ndarray

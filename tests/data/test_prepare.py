@@ -1,6 +1,8 @@
 """Preparation by name: archives, resuming, what is refused, and the program."""
 
+import io
 import pathlib
+import zipfile
 
 import numpy as np
 import pytest
@@ -251,3 +253,32 @@ def test_the_program(tmp_path):
     )
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: ") and len(refused.stderr.splitlines()) == 1
+
+
+def test_an_archive_that_declares_more_than_it_holds_is_refused_before_it_gets_memory(tmp_path):
+    good = io.BytesIO()
+    np.lib.format.write_array(good, arrays()["images"])
+    forged = io.BytesIO()
+    shape = (100_000_000, 50, 50, 3)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(forged, header)
+    forged.write(bytes(1000))
+    for name, compression in (("stored", zipfile.ZIP_STORED), ("packed", zipfile.ZIP_DEFLATED)):
+        path = tmp_path / f"{name}.npz"
+        with zipfile.ZipFile(path, "w", compression) as archive:
+            archive.writestr("images.npy", forged.getvalue())
+        with pytest.raises(UserError, match="declares 750,000,000,000 bytes, and the file holds"):
+            prepare("npz", tmp_path / "a", source=str(path))
+    with zipfile.ZipFile(tmp_path / "masks.npz", "w") as archive:
+        archive.writestr("images.npy", good.getvalue())
+        archive.writestr("masks.npy", forged.getvalue())
+    with pytest.raises(UserError, match=r"'masks' of .* declares"):
+        prepare("npz", tmp_path / "a", source=str(tmp_path / "masks.npz"))
+    assert not (tmp_path / "a").exists()
+
+
+def test_generated_labels_are_packed(tmp_path):
+    prepare("scenes", tmp_path, size=16, num_train=3, num_test=1)
+    split = open_split(tmp_path, "train", verify=True)
+    assert split.labels is not None and split.labels[:].max() >= 1
+    np.testing.assert_array_equal(split.labels[:] > 0, split.masks[:] == 1)

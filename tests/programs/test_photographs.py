@@ -109,7 +109,7 @@ def test_a_folder_is_scored(folder):
     # Upright, the object is the upper half of the picture and so of the square in its middle.
     np.testing.assert_array_equal(split.masks[:, :3], 1)
     np.testing.assert_array_equal(split.masks[:, 5:], 0)
-    assert report["true_share"] == pytest.approx(split.masks.mean())
+    assert report["true_share"] == pytest.approx(np.mean(split.masks))
     assert report["floors"]["mean_train_mask"]["iou"] > 0.9
     assert report["scores"]["fixed"]["iou"] == pytest.approx(
         np.mean([float(row["fixed_iou"]) for row in rows]), abs=1e-5

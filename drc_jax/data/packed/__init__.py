@@ -1,1 +1,1 @@
-"""The packed format: one file per split, read through memory maps."""
+"""The packed format: one file per split, read by position."""

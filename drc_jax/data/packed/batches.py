@@ -108,7 +108,7 @@ class _BatchReader:
         if self._flip:
             flip = np.random.default_rng([self._seed, 1, step]).random(flip.shape) < 0.5
         flip = flip[self._shards].ravel()
-        image = np.array(self._split.images[index])
+        image = self._split.images[index]
         image[flip] = image[flip, :, ::-1]
         return {"image": image, "index": index, "flip": flip}
 
@@ -141,7 +141,7 @@ def eval_batches(
         for start in range(0, len(split), batch_size):
             wanted = np.arange(start, start + batch_size, dtype=np.int32)
             indices = np.minimum(wanted, np.int32(len(split) - 1))
-            yield np.array(split.images[indices]), indices, min(batch_size, len(split) - start)
+            yield split.images[indices], indices, min(batch_size, len(split) - start)
 
     return iterate()
 

@@ -1,19 +1,21 @@
-"""Writing one split in the format of `packed`: whole or not at all."""
+"""Writing one split in the format of `format`: whole or not at all."""
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from drc_jax import files
 from drc_jax.data.packed.format import FORMAT_VERSION, Info, Record, check_split_name
+from drc_jax.data.packed.reading import sampled_digest
 from drc_jax.errors import UserError
 
 
@@ -30,7 +32,8 @@ def write_split(
     """Writes a split from a stream of records; only one is held in memory.
 
     Everything goes to a hidden folder, which takes the split's name once it is on disk. A run that
-    is killed or fails therefore leaves the split as it was: absent, or the earlier data.
+    is killed or fails therefore leaves the split as it was: absent, or the earlier data. Labels of
+    objects are written where the first record has them; then all must.
 
     Args:
       root: folder of the data set, made if needed.
@@ -46,13 +49,14 @@ def write_split(
 
     Raises:
       UserError: if the split exists and ``overwrite`` is false, if there are no records, if a
-        record does not fit, or if ``root`` cannot be written or is being written elsewhere.
+        record does not fit, or if ``root`` cannot be written, as on a full disk, or is being
+        written elsewhere.
     """
     check_split_name(split)
     root = pathlib.Path(root)
     final, partial, previous = _places(root, split)
     busy = f"another process is writing to {root}; wait until it ends"
-    with files.locked(root, "a data set", busy):
+    with files.locked(root, "a data set", busy), _full_disk_told(root):
         _clear_leftovers(root, split)
         if final.exists() and not overwrite:
             raise UserError(f"{final} already exists; choose another folder or pass --overwrite")
@@ -66,6 +70,17 @@ def write_split(
         finally:
             _clear_leftovers(root, split)
     return info
+
+
+@contextlib.contextmanager
+def _full_disk_told(root: pathlib.Path) -> Iterator[None]:
+    """Makes one line of the errors that come from writing alone; reading records has others."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+            raise
+        raise UserError(f"cannot write the data set at {root}: {files.reason(error)}") from None
 
 
 def _places(root: pathlib.Path, split: str) -> tuple[pathlib.Path, pathlib.Path, pathlib.Path]:
@@ -93,19 +108,23 @@ def _write_files(
 ) -> Info:
     """Writes and syncs the files of one split into ``folder``; returns their description."""
     names: list[str] = []
-    digest = hashlib.sha256()
+    digest, labels_digest = hashlib.sha256(), hashlib.sha256()
+    label_file = None
     with contextlib.ExitStack() as stack:
         image_file = stack.enter_context(open(folder / "images.u8", "wb"))
         mask_file = stack.enter_context(open(folder / "masks.u8", "wb")) if has_masks else None
         for record in records:
-            image, mask = _checked(record, image_size, has_masks)
-            image_bytes = image.tobytes()
-            image_file.write(image_bytes)
-            digest.update(image_bytes)
+            if not names and record.labels is not None:
+                label_file = stack.enter_context(open(folder / "labels.u8", "wb"))
+            image, mask, labels = _checked(record, image_size, has_masks, label_file is not None)
+            image_file.write(image.data)
+            digest.update(image.data)
             if mask_file is not None and mask is not None:
-                mask_bytes = mask.tobytes()
-                mask_file.write(mask_bytes)
-                digest.update(mask_bytes)
+                mask_file.write(mask.data)
+                digest.update(mask.data)
+            if label_file is not None and labels is not None:
+                label_file.write(labels.data)
+                labels_digest.update(labels.data)
             names.append(str(record.name))
     if not names:
         raise UserError(f"split {split!r} would be empty; there must be at least one image")
@@ -117,7 +136,10 @@ def _write_files(
         has_masks=has_masks,
         source=source,
         fingerprint=digest.hexdigest(),
+        labels_fingerprint="" if label_file is None else labels_digest.hexdigest(),
     )
+    samples = sampled_digest([folder / name for name in info.array_files])
+    info = dataclasses.replace(info, samples=samples)
     (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
     text = json.dumps(dataclasses.asdict(info), indent=2)
     (folder / "info.json").write_text(text + "\n", encoding="utf-8")
@@ -128,31 +150,39 @@ def _write_files(
 
 
 def _checked(
-    record: Record, image_size: int, has_masks: bool
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The image and mask of a record as uint8 arrays; UserError where they do not fit."""
-    image = np.asarray(record.image)
+    record: Record, image_size: int, has_masks: bool, has_labels: bool
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Image, mask and labels of a record as uint8 arrays; UserError where they do not fit."""
+    image = np.ascontiguousarray(record.image)
     if image.dtype != np.uint8 or image.shape != (image_size, image_size, 3):
         raise UserError(
             f"image {record.name!r} must be uint8 [{image_size}, {image_size}, 3], got "
             f"{image.dtype} {list(image.shape)}"
         )
-    if (record.mask is not None) != has_masks:
-        state = (
-            "has no mask, but its split has" if has_masks else "has a mask, but its split has no"
-        )
-        raise UserError(f"image {record.name!r} {state} masks")
-    if record.mask is None:
-        return image, None
-    mask = np.asarray(record.mask)
-    if mask.dtype not in (np.uint8, np.bool_) or mask.shape != (image_size, image_size):
-        raise UserError(
-            f"mask of {record.name!r} must be uint8 or bool [{image_size}, {image_size}], got "
-            f"{mask.dtype} {list(mask.shape)}"
-        )
-    if mask.max() > 1:
+    mask = _flat(record.name, "mask", record.mask, image_size, has_masks)
+    if mask is not None and mask.max() > 1:
         raise UserError(f"mask of {record.name!r} must be 0 and 1 only, got {mask.max()}")
-    return image, mask.astype(np.uint8)
+    return image, mask, _flat(record.name, "labels", record.labels, image_size, has_labels)
+
+
+def _flat(
+    name: str, what: str, found: np.ndarray | None, size: int, is_wanted: bool
+) -> np.ndarray | None:
+    """A record's mask or labels, uint8 [S, S]; UserError where they do not fit."""
+    if (found is not None) != is_wanted:
+        one, several = ("a mask", "masks") if what == "mask" else ("labels", "labels")
+        if is_wanted:
+            raise UserError(f"image {name!r} has no {what}, but its split has {several}")
+        raise UserError(f"image {name!r} has {one}, but its split has no {several}")
+    if found is None:
+        return None
+    array = np.asarray(found)
+    if array.dtype not in (np.uint8, np.bool_) or array.shape != (size, size):
+        raise UserError(
+            f"{what} of {name!r} must be uint8 or bool [{size}, {size}], got "
+            f"{array.dtype} {list(array.shape)}"
+        )
+    return np.ascontiguousarray(array, np.uint8)
 
 
 def _sync(path: pathlib.Path) -> None:
