@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0, or 128 + the signal that ended training early."""
     del argv
     cli.cache_compiled_programs()
-    config = config_flag.train_config(_CONFIG.value)
+    config = config_flag.run_config(_CONFIG.value)
     processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     split = open_training_split(config)
     with processes.ending_with_the_others():

@@ -12,12 +12,13 @@ LAYERS = [
     {"ops", "langevin", "data"},
     {"runs", "evaluation"},
     {"model"},
-    {"inference", "interop"},
+    {"inference", "interop", "baselines"},
     {"training"},
     {"benchmark", "analysis"},
 ]
 # A room that is for any method knows none of them.
 APART = {
+    "baselines": {"baselines", "errors", "config", "files", "ops"},
     "data": {"data", "errors", "config", "files"},
     "evaluation": {"evaluation", "data", "errors", "files"},
 }

@@ -4,6 +4,7 @@ Images are uint8, or float in [-1, 1]; masks are bool, 0 and 1, or float in [0, 
 uint8 RGB in `to_uint8` and `mask_to_uint8` and nowhere else.
 """
 
+import colorsys
 import io
 import os
 from collections.abc import Sequence
@@ -149,6 +150,32 @@ def fig5_grid(
     }
     present = {label: row for label, row in rows.items() if row is not None}
     return image_grid(list(present.values()), list(present))
+
+
+def slots_grid(
+    observed: np.ndarray, generated: np.ndarray, slots: np.ndarray, masks: np.ndarray
+) -> np.ndarray:
+    """Images and the slots that a slot method finds in them, one column per image.
+
+    The last row shows each pixel in the colour of the slot that weighs most there.
+
+    Args:
+      observed: [N, H, W, 3], the images given.
+      generated: [N, H, W, 3], their reconstructions.
+      slots: [N, K, H, W, 3], each slot's image; shown cut out by its mask.
+      masks: [N, K, H, W] in [0, 1].
+
+    Returns:
+      uint8 [rows, columns, 3].
+    """
+    count = slots.shape[1]
+    hues = [colorsys.hsv_to_rgb(k / count, 0.75, 0.9) for k in range(count)]
+    colours = np.round(255 * np.array(hues)).astype(np.uint8)
+    cut_outs = [cut_out(slots[:, k], masks[:, k]) for k in range(count)]
+    return image_grid(
+        [observed, generated, *cut_outs, colours[masks.argmax(axis=1)]],
+        ["observed", "generated", *(f"slot {k + 1}" for k in range(count)), "slots"],
+    )
 
 
 def samples_grid(

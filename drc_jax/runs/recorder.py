@@ -15,7 +15,7 @@ from tqdm import tqdm
 from drc_jax.errors import NonFiniteError
 from drc_jax.files import write_atomically
 
-_SHOWN = ("generator_loss", "ebm_loss")
+_SHOWN = ("loss", "generator_loss", "ebm_loss")
 
 
 def finite_values(step: int, metrics: Mapping[str, jax.Array]) -> dict[str, float]:

@@ -286,7 +286,9 @@ def check_finite(step: int, state: State) -> float:
 def picture(
     method: Method, config: Any, params: Any, chains: Any, split: PackedSplit, count: int
 ) -> np.ndarray:
-    """The rows of the paper's Fig. 5 for the first training images.
+    """The first training images and their regions: the rows of the paper's Fig. 5.
+
+    Where regions are exchangeable, and so have no foreground, every region is a row.
 
     Args:
       method, config, params: of the run.
@@ -300,6 +302,10 @@ def picture(
     observed = np.array(split.images[:count])
     regions = method.show(config, params, chains, observed, config.seed)
     images = np.asarray(regions.images)
+    if regions.foreground_weight is None:
+        return pictures.slots_grid(
+            observed, np.asarray(regions.reconstruction), images, np.asarray(regions.pi)
+        )
     return pictures.fig5_grid(
         observed=observed,
         generated=np.asarray(regions.reconstruction),

@@ -115,7 +115,11 @@ class Method(Protocol):
         ...
 
 
-METHODS = {"drc": "drc_jax.training.drc:DRC"}
+METHODS = {
+    "drc": "drc_jax.training.drc:DRC",
+    "grabcut": "drc_jax.baselines.grabcut:GrabCut",
+    "slot_attention": "drc_jax.baselines.slot_attention:SlotAttention",
+}
 """Name to ``module:class``; imported when asked for, so that each brings its own packages."""
 
 

@@ -1,0 +1,1 @@
+"""Other methods that divide images into regions, to compare DRC with."""

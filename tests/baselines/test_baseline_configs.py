@@ -1,0 +1,60 @@
+"""The baselines' config files load as their method's config, and the flag knows their fields."""
+
+import importlib
+import pathlib
+
+import pytest
+from ml_collections import ConfigDict
+
+from drc_jax.baselines.grabcut import GrabCutConfig
+from drc_jax.baselines.slot_attention import SlotAttentionConfig
+from drc_jax.errors import UserError
+from experiments import config_flag
+
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs" / "baselines"
+NAMES = sorted(p.stem for p in FOLDER.glob("*.py"))
+
+
+def load(name: str):
+    return importlib.import_module(f"configs.baselines.{name}").get_config()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loads_locked_and_says_how_to_run_it(name):
+    module = importlib.import_module(f"configs.baselines.{name}")
+    config = module.get_config()
+    assert config.is_locked
+    assert config_flag.frozen(config).method == config.method
+    assert f"--config=configs/baselines/{name}.py" in module.__doc__
+    assert "Cost:" in module.__doc__ and "Score:" in module.__doc__
+
+
+def test_the_papers_config_is_the_default():
+    config = config_flag.run_config(load("slot_attention"))
+    assert config == SlotAttentionConfig()
+    assert (config.batch_size, config.iterations, config.model.num_slots) == (64, 500_000, 7)
+    assert config_flag.frozen(load("grabcut")) == GrabCutConfig()
+
+
+def test_other_programs_refuse_in_one_line():
+    with pytest.raises(UserError, match="grabcut is not trained"):
+        config_flag.run_config(load("grabcut"))
+    with pytest.raises(UserError, match="for drc, and this config is for slot_attention"):
+        config_flag.train_config(load("slot_attention"))
+    with pytest.raises(UserError, match="there is no method 'slots'; there are drc, "):
+        config_flag.frozen(ConfigDict({"method": "slots"}))
+    with pytest.raises(UserError, match=r"unknown config field sampler; the config has .*model"):
+        config_flag.frozen(ConfigDict({"method": "slot_attention", "sampler": {}}))
+
+
+def test_overrides_are_fields_of_the_files_method():
+    file = f"--config={FOLDER / 'slot_attention.py'}"
+    config_flag.check_arguments([file, "--config.model.num_slots=3"])
+    with pytest.raises(
+        UserError, match=r"unknown config field model.zf_dim; model has .*num_slots"
+    ):
+        config_flag.check_arguments([file, "--config.model.zf_dim=3"])
+    tiny = f"--config={FOLDER.parent / 'tiny.py'}"
+    config_flag.check_arguments([tiny, "--config.model.zf_dim=3"])
+    with pytest.raises(UserError, match=r"unknown config field model\.num_queries"):
+        config_flag.check_arguments([tiny, "--config.model.num_queries=3"])

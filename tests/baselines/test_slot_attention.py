@@ -1,0 +1,358 @@
+"""Slot Attention: the paper's sizes and equations, its options, and its training."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from drc_jax.baselines import slot_attention_model as model
+from drc_jax.baselines import slots
+from drc_jax.baselines.slot_attention import (
+    SlotAttention,
+    SlotAttentionConfig,
+    SlotOptimizerConfig,
+    learning_rate,
+    make_optimizer,
+)
+from drc_jax.baselines.slot_attention_model import SlotModelConfig
+from drc_jax.config import DataConfig, TrainConfig
+from drc_jax.data.packed.format import Record, open_split
+from drc_jax.data.packed.writing import write_split
+from drc_jax.errors import UserError
+from drc_jax.runs import checkpoint
+from drc_jax.training import devices, loop
+from drc_jax.training import step as steps
+from drc_jax.training.method import load_run
+from tests.helpers.small import ONE_BLOCK
+
+SIZE, BATCH = 8, 8
+TINY = SlotModelConfig(
+    image_size=SIZE,
+    num_slots=3,
+    slot_size=10,
+    slot_mlp_size=12,
+    kernel_size=3,
+    encoder_channels=(6, 7),
+    encoder_strides=(2, 1),
+    encoder_mlp=(9, 8),
+    decoder_size=4,
+    decoder_channels=(6, 5),
+    decoder_strides=(2, 1),
+)
+LEARNED = dataclasses.replace(TINY, initial_slots="learned")
+QUICK = SlotOptimizerConfig(learning_rate=3e-3, warmup_steps=0)
+METHOD = SlotAttention()
+
+
+def run_config(**fields) -> SlotAttentionConfig:
+    defaults = {
+        "data": DataConfig(dataset="squares", path="squares", flip=False),
+        "model": TINY,
+        "optimizer": QUICK,
+        "batch_size": BATCH,
+        "iterations": 4,
+        "log_every": 1,
+        "image_every": 0,
+        "checkpoint_every": 2,
+    }
+    return SlotAttentionConfig(**{**defaults, **fields})
+
+
+def squares(count: int) -> np.ndarray:
+    """uint8 [N, 8, 8, 3]: a coloured square on a dark field."""
+    rng = np.random.default_rng(0)
+    images = np.full((count, SIZE, SIZE, 3), 30, np.uint8)
+    for image in images:
+        y, x = rng.integers(0, 5, 2)
+        image[y : y + 3, x : x + 3] = rng.integers(100, 256, 3)
+    return images
+
+
+@pytest.fixture
+def split(tmp_path):
+    records = [Record(image, None, str(i)) for i, image in enumerate(squares(12))]
+    write_split(tmp_path / "data", "train", records, image_size=SIZE, has_masks=False, source={})
+    return open_split(tmp_path / "data", "train")
+
+
+@pytest.fixture(scope="module")
+def params():
+    return model.init_params(TINY, jax.random.key(1))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return slots.to_floats(jnp.asarray(squares(2)))
+
+
+def draws(config, count=2, seed=2):
+    return model.test_draws(config, jax.random.split(jax.random.key(seed), count))
+
+
+def num_params(config) -> int:
+    shapes = jax.eval_shape(lambda: model.init_params(config, jax.random.key(0)))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+def test_the_papers_sizes():
+    shapes = jax.eval_shape(lambda: model.init_params(SlotModelConfig(), jax.random.key(0)))
+    count = {k: sum(x.size for x in jax.tree.leaves(v)) for k, v in shapes.items()}
+    convolutions = {k: v for k, v in shapes["encoder"].items() if k.startswith("Conv")}
+    assert sum(x.size for x in jax.tree.leaves(convolutions)) == 312_256
+    assert count["decoder"] - 5 * 64 == 514_628  # without the position embedding
+    assert sum(count.values()) == 890_180
+    small_images = SlotModelConfig(
+        image_size=64,
+        num_slots=6,
+        encoder_channels=(32,) * 4,
+        encoder_mlp=(32, 32),
+        decoder_size=64,
+        decoder_channels=(32,) * 3,
+        decoder_strides=(1,) * 3,
+    )
+    assert num_params(small_images) == 235_684
+
+
+def test_initial_parameters_lie_within_their_limits():
+    start = model.init_params(dataclasses.replace(TINY, slot_size=64), jax.random.key(0))
+    for name in ("mean", "log_scale"):
+        values = np.abs(start["slot_attention"][name])
+        limit = np.sqrt(6 / 65)
+        assert values.shape == (1, 1, 64) and 0.8 * limit < values.max() <= limit
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [
+        (0, 0.0),
+        (5_000, 2e-4 * 2**-0.05),
+        (10_000, 4e-4 * 2**-0.1),
+        (100_000, 2e-4),
+        (500_000, 1.25e-5),
+    ],
+)
+def test_learning_rate(step, rate):
+    assert float(learning_rate(SlotOptimizerConfig(), step)) == pytest.approx(rate, rel=1e-5)
+
+
+def test_the_first_step_of_a_warm_up_moves_nothing_and_the_next_moves_by_the_rate():
+    config = SlotOptimizerConfig(learning_rate=0.1, warmup_steps=4, decay_steps=10**9)
+    optimizer, at = make_optimizer(config), jnp.ones(3)
+    state = optimizer.init(at)
+    for expected in (0.0, -0.025, -0.05):
+        with jax.numpy_dtype_promotion("standard"):
+            change, state = optimizer.update(jnp.full(3, 7.0), state, at)
+        np.testing.assert_allclose(change, expected, rtol=1e-4)
+
+
+def test_position_grid():
+    grid = slots.position_grid(3, 5)
+    assert grid.shape == (3, 5, 4)
+    np.testing.assert_allclose(grid[0, 4], [0, 1, 1, 0])
+    np.testing.assert_allclose(grid[2, 1], [1, 0.25, 0, 0.75])
+
+
+def test_attention_sums_to_one_over_slots_and_weights_over_features():
+    rng = np.random.default_rng(0)
+    keys, queries = jnp.asarray(rng.normal(size=(2, 9, 4)), "float32"), jnp.ones((2, 3, 4))
+    queries = queries * jnp.arange(3.0)[None, :, None]
+    attention = model.attention_weights(keys, queries)
+    assert attention.shape == (2, 9, 3) and np.ptp(attention) > 0.2
+    np.testing.assert_allclose(attention.sum(-1), 1.0, rtol=1e-5)
+    ones = jnp.ones((2, 9, 1))
+    np.testing.assert_allclose(model.weighted_mean(attention, ones, 1e-8, "attention"), 1.0, 1e-5)
+    total = attention.sum(1)[..., None]
+    found = model.weighted_mean(attention, ones, 1.0, "sum")
+    np.testing.assert_allclose(found, total / (total + 1), rtol=1e-5)
+
+
+def test_masks_sum_to_one_and_mix_the_slots(params, images):
+    regions = model.apply(TINY, params, images, draws(TINY)).regions
+    assert regions.images.shape == (2, 3, SIZE, SIZE, 3)
+    np.testing.assert_allclose(regions.pi.sum(1), 1.0, rtol=1e-5)
+    mixed = np.einsum("bkhw,bkhwc->bhwc", regions.pi, regions.images)
+    np.testing.assert_allclose(regions.reconstruction, mixed, rtol=1e-4, atol=1e-6)
+    assert regions.foreground_weight is None
+
+
+def test_permuting_the_initial_slots_permutes_the_output(params, images):
+    given, order = draws(TINY), np.array([2, 0, 1])
+    shuffled = given._replace(noise=given.noise[:, order])
+    (loss, a), (other, b) = (model.loss(TINY, params, images, d) for d in (given, shuffled))
+    assert np.abs(a.slots - b.slots).max() > 0.01
+    np.testing.assert_allclose(a.slots[:, order], b.slots, atol=1e-5)
+    np.testing.assert_allclose(a.attention[..., order], b.attention, atol=1e-5)
+    np.testing.assert_allclose(a.regions.pi[:, order], b.regions.pi, atol=1e-5)
+    np.testing.assert_allclose(a.regions.images[:, order], b.regions.images, atol=1e-5)
+    assert float(loss) == pytest.approx(float(other), rel=1e-5)
+
+
+def test_slot_attention_is_the_papers_algorithm():
+    """The whole module again, in NumPy and float64."""
+    inputs = np.random.default_rng(1).normal(size=(2, 5, 8))
+    module, given = model.SlotAttention(TINY), draws(TINY)
+    start = module.init(jax.random.key(3), jnp.asarray(inputs, "float32"), given)["params"]
+    found, attention = module.apply({"params": start}, jnp.asarray(inputs, "float32"), given)
+    p = jax.tree.map(lambda x: np.asarray(x, np.float64), start)
+
+    def norm(x, name):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-3)
+        return x * p[name]["scale"] + p[name]["bias"]
+
+    def dense(x, layer):
+        return x @ layer["kernel"] + layer.get("bias", 0.0)
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    inputs = norm(inputs, "norm_inputs")
+    keys, values = dense(inputs, p["to_keys"]), dense(inputs, p["to_values"])
+    state = p["mean"] + np.exp(p["log_scale"]) * np.asarray(given.noise, np.float64)
+    gru = p["gru"]
+    for _ in range(3):
+        queries = dense(norm(state, "norm_slots"), p["to_queries"]) / np.sqrt(10)
+        weights = np.exp(keys @ queries.transpose(0, 2, 1))
+        weights /= weights.sum(-1, keepdims=True)
+        shares = weights / weights.sum(1, keepdims=True)
+        update = shares.transpose(0, 2, 1) @ values
+        reset = sigmoid(dense(update, gru["ir"]) + dense(state, gru["hr"]))
+        keep = sigmoid(dense(update, gru["iz"]) + dense(state, gru["hz"]))
+        new = np.tanh(dense(update, gru["in"]) + reset * dense(state, gru["hn"]))
+        state = keep * state + (1 - keep) * new
+        hidden = np.maximum(dense(norm(state, "norm_mlp"), p["mlp_hidden"]), 0)
+        state = state + dense(hidden, p["mlp_out"])
+    np.testing.assert_allclose(found, state, atol=1e-4)
+    np.testing.assert_allclose(attention, weights, atol=1e-4)
+
+
+@pytest.mark.parametrize("initial", ["gaussian", "learned"])
+def test_gradients_differ_where_the_option_says_and_values_never(initial, images):
+    """Values are equal; bi-level alone reaches queries past the last round, implicit nothing."""
+    values, reached = {}, {}
+    for gradient in ("unrolled", "implicit", "bi_level"):
+        config = dataclasses.replace(TINY, initial_slots=initial, gradient=gradient)
+        start = model.init_params(config, jax.random.key(1))
+        function = jax.value_and_grad(lambda p, c=config: model.loss(c, p, images, draws(c))[0])
+        value, found = function(start)
+        values[gradient] = float(value)
+        assert np.abs(found["slot_attention"]["to_values"]["kernel"]).max() > 0
+        name = "mean" if initial == "gaussian" else "queries"
+        reached[gradient] = np.asarray(found["slot_attention"][name])
+    assert values["unrolled"] == pytest.approx(values["implicit"], rel=1e-6)
+    assert values["unrolled"] == pytest.approx(values["bi_level"], rel=1e-6)
+    assert not reached["implicit"].any()
+    assert reached["unrolled"].any() and reached["bi_level"].any()
+    assert np.abs(reached["unrolled"] - reached["bi_level"]).max() > 1e-7
+
+
+def test_noise_of_learned_queries_falls_to_nothing_and_is_absent_in_tests():
+    config = dataclasses.replace(LEARNED, noise_steps=100)
+    scale = [float(model.noise_scale(config, jnp.int32(t))) for t in (0, 50, 100, 1000)]
+    np.testing.assert_allclose(scale, [1.0, 0.5, 0.0, 0.0], atol=1e-6)
+    assert not draws(config).noise.any() and draws(TINY).noise.any()
+    keys = jax.random.split(jax.random.key(0), 2)
+    early, late = (model.training_draws(config, keys, jnp.int32(t)) for t in (0, 100))
+    assert early.noise.std() > 0.5 and np.abs(late.noise).max() < 1e-6
+
+
+def test_drop_rate_skips_the_mlp_of_some_images_and_keeps_the_mean():
+    config = dataclasses.replace(TINY, drop_rate=0.2)
+    keys = jax.random.split(jax.random.key(0), 2000)
+    weight = model.training_draws(config, keys, jnp.int32(0)).mlp_weight
+    assert weight.shape == (2000, 3)
+    np.testing.assert_allclose(np.unique(weight), [0.0, 1.25])
+    assert float(weight.mean()) == pytest.approx(1.0, abs=0.03)
+    assert (draws(config).mlp_weight == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_slots": 1}, "num_slots must be at least 2, got 1"),
+        ({"decoder_size": 5}, "must be image_size 8, got 10"),
+        ({"encoder_strides": (3, 1)}, "must divide image_size 8"),
+        ({"encoder_strides": (2,)}, "encoder_channels and encoder_strides"),
+        ({"noise_steps": 3}, "noise_steps is for initial_slots 'learned'"),
+        ({"gradient": "bilevel"}, "did you mean 'bi_level'"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(fields, message):
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(TINY, **fields)
+
+
+def step_on(num_devices, config, images):
+    mesh = devices.data_mesh(num_devices)
+    state = devices.fresh_state(METHOD, config, mesh)
+    placed = devices.place_rows(mesh, images)
+    state, chains, metrics = steps.step(
+        METHOD, mesh, METHOD.step_config(config), state, (), placed, np.uint32(config.seed)
+    )
+    assert chains == ()
+    return devices.to_host(state), jax.device_get(metrics)
+
+
+def test_eight_devices_take_the_step_of_one():
+    (one, metrics), (eight, others) = (step_on(n, run_config(), squares(BATCH)) for n in (1, 8))
+    assert metrics.keys() == others.keys() and metrics["loss"] > 0
+    for name in metrics:
+        np.testing.assert_allclose(metrics[name], others[name], rtol=1e-4)
+    assert 0 < metrics["attention_entropy"] <= 1 and 1 / 3 < metrics["largest_area"] < 1
+    for moment in ("mu", "nu"):
+        a, b = (
+            np.concatenate(
+                [x.ravel() for x in jax.tree.leaves(optax.tree.get(s.opt_state, moment))]
+            )
+            for s in (one, eight)
+        )
+        assert np.linalg.norm(a) > 0
+        np.testing.assert_array_less(np.linalg.norm(a - b), 1e-3 * np.linalg.norm(a))
+
+
+def test_the_loss_falls():
+    config = run_config(model=dataclasses.replace(LEARNED, gradient="bi_level"))
+    mesh, images = devices.data_mesh(1), squares(BATCH)
+    state, losses = devices.fresh_state(METHOD, config, mesh), []
+    for _ in range(30):
+        state, _, metrics = steps.step(
+            METHOD, mesh, METHOD.step_config(config), state, (), images, np.uint32(0)
+        )
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.5 * losses[0]
+    assert int(state.step) == 30
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, split):
+    config = run_config(image_every=4)
+    loop.train(config, tmp_path / "whole", split)
+    loop.train(dataclasses.replace(config, iterations=2), tmp_path / "parts", split)
+    loop.train(config, tmp_path / "parts", split)
+    like = jax.eval_shape(lambda: METHOD.fresh_state(config))
+    (step, whole), (other, parts) = (
+        checkpoint.restore_state(tmp_path / name, like) for name in ("whole", "parts")
+    )
+    assert step == other == 4
+    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+    assert (tmp_path / "whole" / "images" / "step_0000004.png").is_file()
+
+    run = load_run(tmp_path / "whole")
+    assert run.config == config and run.method == METHOD
+    keys, pictures = jax.random.split(jax.random.key(0), 3), np.asarray(split.images[:3])
+    together = run.segment(keys, pictures)
+    alone = run.segment(keys[1:2], pictures[1:2])
+    np.testing.assert_allclose(together.pi[1:2], alone.pi, atol=1e-5)
+
+
+def test_a_folder_of_another_method_is_refused(tmp_path, split):
+    drc = TrainConfig(model=ONE_BLOCK, batch_size=BATCH, data=DataConfig("squares", "squares"))
+    loop.train(run_config(iterations=1), tmp_path / "slots", split)
+    with pytest.raises(UserError, match=r"is a run of slot_attention, and this config is for drc"):
+        loop.train(drc, tmp_path / "slots", split)
+    (tmp_path / "drc").mkdir()
+    text = (tmp_path / "slots" / "config.json").read_text()
+    (tmp_path / "drc" / "config.json").write_text(text.replace('"slot_attention"', '"drc"', 1))
+    with pytest.raises(UserError, match=r"is a run of drc, and this config is for slot_attention"):
+        loop.train(run_config(), tmp_path / "drc", split)
