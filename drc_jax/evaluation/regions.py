@@ -5,6 +5,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from drc_jax.errors import UserError
+
 
 class Regions(Protocol):
     """The regions that a method finds in B images; the arrays may be NumPy's or JAX's.
@@ -14,7 +16,8 @@ class Regions(Protocol):
         last.
       pi: [B, K, H, W], mixing weights, summing to 1 over K.
       reconstruction: [B, H, W, 3] in [-1, 1].
-      foreground_weight: [B, H, W] in [0, 1], the weight of all foregrounds together.
+      foreground_weight: [B, H, W] in [0, 1], the weight of all foregrounds together; None where
+        regions are exchangeable, so that only true masks can say which are the foreground.
     """
 
     @property
@@ -69,9 +72,15 @@ def infer_on_host(infer_batch: InferBatch, images: np.ndarray) -> HostRegions:
       The regions of the B images.
 
     Raises:
+      UserError: if the regions are exchangeable, and so have no foreground.
       ValueError: if ``infer_batch`` returns wrong shapes.
     """
     found = infer_batch(images)
+    if found.foreground_weight is None:
+        raise UserError(
+            "the regions of this method are exchangeable slots without a foreground; score their "
+            "masks with drc_jax.evaluation.metrics.slots_to_foreground"
+        )
     regions = HostRegions(
         *(np.asarray(getattr(found, name), np.float32) for name in HostRegions._fields)
     )

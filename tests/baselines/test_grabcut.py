@@ -1,5 +1,6 @@
 """GrabCut: one mask per image whatever comes before it, flat colours, a square it must find."""
 
+import json
 import sys
 
 import numpy as np
@@ -7,8 +8,11 @@ import pytest
 
 from drc_jax.baselines import grabcut as module
 from drc_jax.baselines.grabcut import CUT, RECTANGLE, GrabCut, GrabCutConfig, grabcut
+from drc_jax.data.packed.format import Record
+from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import UserError
 from drc_jax.training import method
+from tests.helpers.starting import ROOT, start
 
 cv2 = pytest.importorskip("cv2")
 SIZE = 32
@@ -66,7 +70,7 @@ def test_flat_images_have_a_mask_and_are_counted(colour):
     found = grabcut(np.full((2, SIZE, SIZE, 3), colour, np.uint8))
     assert found.masks.shape == (2, SIZE, SIZE) and not found.masks[:, 0].any()
     refused = int((found.outcomes != CUT).sum())
-    assert f"2 images, of which OpenCV refused {refused};" in found.summary()
+    assert f"2 images, of which OpenCV refused {refused};" in module.summary(found.outcomes)
 
 
 def test_refused_images_are_tried_with_noise_then_have_the_rectangle(monkeypatch):
@@ -87,7 +91,9 @@ def test_refused_images_are_tried_with_noise_then_have_the_rectangle(monkeypatch
     expected = np.zeros((SIZE, SIZE), bool)
     expected[1:-1, 1:-1] = True
     np.testing.assert_array_equal(found.masks[2], expected)
-    assert "3 images, of which OpenCV refused 2; 1 were cut with noise" in found.summary()
+    assert "3 images, of which OpenCV refused 2; 1 were cut with noise" in module.summary(
+        found.outcomes
+    )
 
 
 def test_the_border_is_background():
@@ -118,3 +124,22 @@ def test_wrong_input_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(UserError, match=r"pip install 'drc_jax\[baselines\]'"):
         grabcut(np.zeros((1, SIZE, SIZE, 3), np.uint8))
+
+
+def test_a_packed_set_is_scored_without_training(tmp_path):
+    images, masks = noisy_squares(5)
+    records = [
+        Record(image, mask.astype(np.uint8), str(i))
+        for i, (image, mask) in enumerate(zip(images, masks, strict=True))
+    ]
+    data = tmp_path / "squares"
+    write_split(data, "test", records, image_size=SIZE, has_masks=True, source={})
+    config = f"--config={ROOT / 'configs' / 'baselines' / 'grabcut.py'}"
+    output = f"--workdir={tmp_path / 'run'}"
+    done = start("evaluate", config, f"--data={data}", output, "--batch_size=2")
+    assert done.returncode == 0, done.stderr
+    assert "GrabCut: 5 images, of which OpenCV refused 0;" in done.stdout
+    scores = json.loads((tmp_path / "run" / "eval" / "squares" / "test.json").read_text())
+    assert scores["scores"]["fixed"]["iou"] > 0.9
+    done = start("evaluate", config, output)
+    assert done.returncode == 2 and "grabcut has no data of its own" in done.stderr
