@@ -2,6 +2,9 @@
 
     python -m experiments.evaluate --workdir=runs/demo
     python -m experiments.evaluate --workdir=runs/birds --split=val --steps=300
+    python -m experiments.evaluate --config=configs/baselines/grabcut.py --data=data/birds_128
+
+--config is for methods that are not trained; their WORKDIR is runs/METHOD where it is not given.
 
 Prints a table and writes to WORKDIR/eval: SPLIT.json, SPLIT.csv with a line per image, and the
 pictures SPLIT_grid.png, SPLIT_best.png and SPLIT_worst.png. The numbers of every checkpoint, number
@@ -20,17 +23,20 @@ from absl import flags
 from tqdm import tqdm
 
 from drc_jax import files
-from drc_jax.config import LARGEST_SEED
+from drc_jax.baselines import grabcut
+from drc_jax.config import LARGEST_SEED, RunConfig
 from drc_jax.data.packed.format import open_split, splits
+from drc_jax.errors import UserError
 from drc_jax.evaluation import metrics, report
 from drc_jax.evaluation.evaluate import evaluate
 from drc_jax.evaluation.regions import Regions
 from drc_jax.inference import image_keys
 from drc_jax.training.images import check_size, data_folder
-from drc_jax.training.method import load_run
-from experiments import cli
+from drc_jax.training.method import Run, find, load_run
+from experiments import cli, config_flag
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
+_CONFIG = config_flag.define(required=False)
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
 _SPLIT = flags.DEFINE_string("split", "test", "Which split of the data to score.")
 _STEPS = flags.DEFINE_integer(
     "steps",
@@ -52,25 +58,28 @@ def main(argv: Sequence[str]) -> None:
     """Evaluates and reports."""
     del argv
     cli.cache_compiled_programs()
-    workdir = pathlib.Path(_WORKDIR.value)
-    run = load_run(workdir)
+    workdir, run = _run()
     folder = pathlib.Path(_DATA.value) if _DATA.value else data_folder(run.config)
     split = open_split(folder, _SPLIT.value)
-    check_size(run.config, split)
+    if run.params is not None:
+        check_size(run.config, split)
     split.require_masks()
     train = open_split(folder, "train") if "train" in splits(folder) else None
     train_masks = None if train is None else train.masks
 
     output = workdir / "eval"
-    if folder.resolve() != data_folder(run.config).resolve():
+    if run.params is None or folder.resolve() != data_folder(run.config).resolve():
         output /= folder.resolve().name  # The run's own scores stay.
     output = files.writable(output, "the scores")
     steps = _STEPS.value or run.method.test_steps(run.config)
     batch_size = min(_BATCH_SIZE.value, len(split))
     key = jax.random.key(_SEED.value)
+    outcomes: list[int] = []
 
     def infer_batch(images: np.ndarray) -> Regions:
-        return run.segment(image_keys(key, images), images, num_steps=steps)
+        regions = run.segment(image_keys(key, images), images, num_steps=steps)
+        outcomes.extend(getattr(regions, "outcomes", ()))
+        return regions
 
     with tqdm(total=len(split), unit="image", desc=f"evaluating, {steps} steps") as bar:
         evaluation = evaluate(
@@ -90,12 +99,30 @@ def main(argv: Sequence[str]) -> None:
         )
     # Before anything is written, for a full disk must not cost the numbers.
     print(report.format_table(evaluation.report))
+    if outcomes:
+        print(grabcut.summary(np.array(outcomes[: len(split)])))
     stem = f"{_SPLIT.value}_iteration{run.step}_steps{steps}_seed{_SEED.value}"
     report.write(evaluation, output, stem)
     print(
         f"numbers are in {output / stem}.json and .csv, the newest also in {_SPLIT.value}.json and "
         f".csv; look at {output / _SPLIT.value}_grid.png first"
     )
+
+
+def _run() -> tuple[pathlib.Path, Run]:
+    """The folder for the scores, and the run in it or a method that is not trained."""
+    if _CONFIG.value is None:
+        if not _WORKDIR.value:
+            raise UserError("give --workdir, the folder of an `experiments.train` run")
+        workdir = pathlib.Path(_WORKDIR.value)
+        return workdir, load_run(workdir)
+    config = config_flag.frozen(_CONFIG.value)
+    if isinstance(config, RunConfig):
+        raise UserError(f"{config.method} is trained: give --workdir, its run's folder, alone")
+    if not _DATA.value:
+        raise UserError(f"{config.method} has no data of its own; give --data, the images' folder")
+    workdir = pathlib.Path(_WORKDIR.value or f"runs/{config.method}")
+    return workdir, Run(find(config.method), config, None, 0)
 
 
 if __name__ == "__main__":

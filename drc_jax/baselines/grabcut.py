@@ -49,14 +49,6 @@ class GrabCutMasks(NamedTuple):
     masks: np.ndarray
     outcomes: np.ndarray
 
-    def summary(self) -> str:
-        """How many masks were found in which way, in one line."""
-        noisy, whole = (int(np.sum(self.outcomes == o)) for o in (CUT_WITH_NOISE, RECTANGLE))
-        return (
-            f"GrabCut: {len(self.outcomes)} images, of which OpenCV refused {noisy + whole}; "
-            f"{noisy} were cut with noise added, {whole} have the whole rectangle as mask"
-        )
-
 
 class GrabCutRegions(NamedTuple):
     """Masks as regions: the foreground and the background show the image itself.
@@ -109,6 +101,15 @@ def grabcut(images: np.ndarray, config: GrabCutConfig | None = None) -> GrabCutM
     return GrabCutMasks(np.array(masks, bool).reshape(images.shape[:3]), np.array(outcomes, int))
 
 
+def summary(outcomes: np.ndarray) -> str:
+    """How many of the masks were found in which way, in one line."""
+    noisy, whole = (int(np.sum(outcomes == o)) for o in (CUT_WITH_NOISE, RECTANGLE))
+    return (
+        f"GrabCut: {len(outcomes)} images, of which OpenCV refused {noisy + whole}; "
+        f"{noisy} were cut with noise added, {whole} have the whole rectangle as mask"
+    )
+
+
 def _cut(image: np.ndarray, config: GrabCutConfig) -> tuple[np.ndarray, int]:
     """The mask [H, W] of one image, and how it was found."""
     cv2 = _opencv()
@@ -158,8 +159,7 @@ class GrabCut:
     name = "grabcut"
     config_type = GrabCutConfig
 
-    def test_steps(self, config: Any) -> int:
-        """0: nothing is sampled."""
+    def test_steps(self, config: GrabCutConfig) -> int:
         return 0
 
     def segment(

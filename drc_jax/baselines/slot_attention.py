@@ -176,7 +176,6 @@ class SlotAttention:
         return SlotState(state.step + 1, params, opt_state), (), metrics
 
     def test_steps(self, config: SlotAttentionConfig) -> int:
-        """0: nothing is sampled."""
         return 0
 
     def segment(

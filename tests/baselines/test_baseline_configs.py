@@ -12,21 +12,10 @@ from drc_jax.errors import UserError
 from experiments import config_flag
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs" / "baselines"
-NAMES = sorted(p.stem for p in FOLDER.glob("*.py"))
 
 
 def load(name: str):
     return importlib.import_module(f"configs.baselines.{name}").get_config()
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_loads_locked_and_says_how_to_run_it(name):
-    module = importlib.import_module(f"configs.baselines.{name}")
-    config = module.get_config()
-    assert config.is_locked
-    assert config_flag.frozen(config).method == config.method
-    assert f"--config=configs/baselines/{name}.py" in module.__doc__
-    assert "Cost:" in module.__doc__ and "Score:" in module.__doc__
 
 
 def test_the_papers_config_is_the_default():

@@ -22,6 +22,7 @@ from drc_jax.config import DataConfig, TrainConfig
 from drc_jax.data.packed.format import Record, open_split
 from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import UserError
+from drc_jax.evaluation.regions import infer_on_host
 from drc_jax.runs import checkpoint
 from drc_jax.training import devices, loop
 from drc_jax.training import step as steps
@@ -344,6 +345,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, split):
     together = run.segment(keys, pictures)
     alone = run.segment(keys[1:2], pictures[1:2])
     np.testing.assert_allclose(together.pi[1:2], alone.pi, atol=1e-5)
+    with pytest.raises(UserError, match="exchangeable slots without a foreground"):
+        infer_on_host(lambda images: run.segment(keys, images), pictures)
 
 
 def test_a_folder_of_another_method_is_refused(tmp_path, split):
