@@ -159,6 +159,9 @@ class GrabCut:
     name = "grabcut"
     config_type = GrabCutConfig
 
+    def test_steps(self, config: GrabCutConfig) -> int:
+        return 0
+
     def segment(
         self, config: GrabCutConfig, params: Any, keys: Any, images: Any, **options: Any
     ) -> GrabCutRegions:
