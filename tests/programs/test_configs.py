@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import re
 import types
 
 import pytest
@@ -37,7 +38,7 @@ def test_loads_locked_and_says_how_to_run_it(name):
     assert frozen(config).method == config.get("method", "drc")
     if name != "default":
         text = module(name).__doc__
-        assert f"experiments.train --config=configs/{name}.py" in text
+        assert re.search(rf"experiments\.(train|evaluate) --config=configs/{name}\.py", text)
         assert "Cost:" in text and "Score:" in text
 
 
