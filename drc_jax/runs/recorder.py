@@ -26,7 +26,12 @@ from drc_jax import files
 from drc_jax.errors import NonFiniteError, UserError
 from drc_jax.runs.workdir import BOARD_FOLDER, LOG_FILE
 
+DAMAGED_LOG_FILE = "metrics.damaged.jsonl"
+
 _SHOWN = ("loss", "generator_loss", "ebm_loss")
+_FLUSH_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
 
 
 def finite_values(step: int, metrics: Mapping[str, jax.Array]) -> dict[str, float]:

@@ -22,6 +22,7 @@ from drc_jax.config import DataConfig, TrainConfig
 from drc_jax.data.packed.format import Record, open_split
 from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import UserError
+from drc_jax.evaluation import pictures
 from drc_jax.evaluation.regions import infer_on_host
 from drc_jax.runs import checkpoint
 from drc_jax.training import devices, loop
@@ -341,12 +342,12 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, split):
 
     run = load_run(tmp_path / "whole")
     assert run.config == config and run.method == METHOD
-    keys, pictures = jax.random.split(jax.random.key(0), 3), np.asarray(split.images[:3])
-    together = run.segment(keys, pictures)
-    alone = run.segment(keys[1:2], pictures[1:2])
+    keys, observed = jax.random.split(jax.random.key(0), 3), np.asarray(split.images[:3])
+    together = run.segment(keys, observed)
+    alone = run.segment(keys[1:2], observed[1:2])
     np.testing.assert_allclose(together.pi[1:2], alone.pi, atol=1e-5)
-    with pytest.raises(UserError, match="exchangeable slots without a foreground"):
-        infer_on_host(lambda images: run.segment(keys, images), pictures)
+    with pytest.raises(UserError, match="exchangeable slots"):
+        infer_on_host(lambda images: run.segment(keys, images), observed)
 
 
 def test_a_folder_of_another_method_is_refused(tmp_path, split):
@@ -359,3 +360,17 @@ def test_a_folder_of_another_method_is_refused(tmp_path, split):
     (tmp_path / "drc" / "config.json").write_text(text.replace('"slot_attention"', '"drc"', 1))
     with pytest.raises(UserError, match=r"is a run of drc, and this config is for slot_attention"):
         loop.train(run_config(), tmp_path / "drc", split)
+
+
+def test_the_picture_colours_each_pixel_by_its_heaviest_slot():
+    """32 pixels a side fill a grid of cells enlarged by 4 (``image_grid``), slots in the last."""
+    masks = np.zeros((1, 3, 32, 32))
+    masks[0, 0, :, :16] = masks[0, 2, :, 16:] = 1.0
+    painted = np.zeros((1, 3, 32, 32, 3))
+    seen = np.zeros((1, 32, 32, 3), np.uint8)
+    grid = pictures.slots_grid(seen, seen, painted, masks)
+    other = pictures.slots_grid(seen, seen, painted, masks[:, [2, 1, 0]])
+    labels, swapped = (g[-4 - 64, -128:-4] for g in (grid, other))
+    assert len(np.unique(labels, axis=0)) == 2
+    np.testing.assert_array_equal(labels[10], swapped[-10])
+    np.testing.assert_array_equal(labels[-10], swapped[10])
