@@ -20,6 +20,11 @@ from drc_jax.errors import UserError
 from drc_jax.runs import checkpoint
 from tests.helpers import small_disk
 
+# After a write that failed Orbax leaves coroutines behind, which complain when they are collected.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine:RuntimeWarning"
+)
+
 
 @flax.struct.dataclass
 class State:
