@@ -160,6 +160,7 @@ class GrabCut:
     config_type = GrabCutConfig
 
     def test_steps(self, config: GrabCutConfig) -> int:
+        """0: nothing is sampled."""
         return 0
 
     def segment(

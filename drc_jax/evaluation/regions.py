@@ -16,8 +16,8 @@ class Regions(Protocol):
         last.
       pi: [B, K, H, W], mixing weights, summing to 1 over K.
       reconstruction: [B, H, W, 3] in [-1, 1].
-      foreground_weight: [B, H, W] in [0, 1], the weight of all foregrounds together; None for a
-        method whose regions are exchangeable.
+      foreground_weight: [B, H, W] in [0, 1], the weight of all foregrounds together; None where
+        regions are exchangeable, so that only true masks can say which are the foreground.
     """
 
     @property
@@ -72,14 +72,14 @@ def infer_on_host(infer_batch: InferBatch, images: np.ndarray) -> HostRegions:
       The regions of the B images.
 
     Raises:
-      UserError: if the method names no foreground.
+      UserError: if the regions are exchangeable, and so have no foreground.
       ValueError: if ``infer_batch`` returns wrong shapes.
     """
     found = infer_batch(images)
     if found.foreground_weight is None:
         raise UserError(
-            "this method's regions are exchangeable slots and none is named foreground, which "
-            "scores of masks and cut-outs need; it can be trained and its pictures looked at"
+            "the regions of this method are exchangeable slots without a foreground; score their "
+            "masks with drc_jax.evaluation.metrics.slots_to_foreground"
         )
     regions = HostRegions(
         *(np.asarray(getattr(found, name), np.float32) for name in HostRegions._fields)
