@@ -1,5 +1,7 @@
 """Deep Region Competition in JAX: the public names."""
 
+import importlib.metadata
+
 from drc_jax import interop, langevin, ops
 from drc_jax.config import (
     DataConfig,
@@ -18,6 +20,11 @@ from drc_jax.training.method import load_run
 from drc_jax.training.state import TrainState
 from drc_jax.training.step import init_state, train_step
 from drc_jax.training.update import Terms
+
+try:
+    __version__ = importlib.metadata.version("drc_jax")
+except importlib.metadata.PackageNotFoundError:  # run from a folder, not installed
+    __version__ = "0+unknown"
 
 __all__ = [
     "DRC",

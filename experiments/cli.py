@@ -1,36 +1,108 @@
 """What every program in this folder shares: clear errors and clean exits."""
 
+import contextlib
 import logging as python_logging
 import os
 import pathlib
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 from absl import app, flags, logging
 
+import drc_jax
+from drc_jax import files
+from drc_jax.config import LARGEST_SEED
 from drc_jax.errors import UserError
 from experiments import config_flag
 
-_INTERRUPTED = 130
+# So that a program's --help lists the flags defined here as its own.
+flags.disclaim_key_flags()
+
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+def seed_flag(text: str = "Seed of the chains.") -> flags.FlagHolder[int]:
+    """Defines ``--seed``; call it once, at a program's top level."""
+    return flags.DEFINE_integer("seed", 0, text, lower_bound=0, upper_bound=LARGEST_SEED)
+
+
+def steps_flag(text: str) -> flags.FlagHolder[int]:
+    """Defines ``--steps``, 0 for the config's; call it once, at a program's top level."""
+    return flags.DEFINE_integer("steps", 0, text, lower_bound=0, upper_bound=2**31 - 1)
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
-    """Runs ``main`` under absl; a UserError ends it with one line on stderr and status 2."""
+    """Runs ``main`` under absl, and ends the process with its status.
+
+    What the user can mend ends it with one line on stderr and status 2: a UserError, a file that
+    cannot be read or written, too little memory. Ctrl-C ends it at once with status 130, unless
+    ``main`` catches signals itself.
+    """
 
     def guarded(argv: Sequence[str]) -> int | None:
         if len(argv) > 1:
             return _fail(f"unexpected argument {argv[1]!r}; see --help")
         _quieten_logs()
         try:
-            return main(argv)
+            with _leaving_at_once():
+                return main(argv)
         except UserError as error:
             return _fail(str(error))
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return _INTERRUPTED
+        except OSError as error:
+            if error.errno is None:
+                raise
+            place = f"{files.shown(str(error.filename))}: " if error.filename is not None else ""
+            return _fail(f"cannot read or write {place or 'a file: '}{files.reason(error)}")
+        except MemoryError as error:
+            return _fail(f"there is too little memory ({error}); lower the sizes or the batch")
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return _fail(
+                f"the device has too little memory ({str(error).splitlines()[0][:200]}); lower the "
+                "sizes or the batch"
+            )
 
     app.run(guarded, flags_parser=_parse)
+
+
+@contextlib.contextmanager
+def _leaving_at_once() -> Iterator[None]:
+    """While its block runs, Ctrl-C ends the process at once, with a line and status 130.
+
+    Python would raise KeyboardInterrupt when a compile or a computation is over, and XLA crashes
+    where a process ends while it compiles. So the interpreter's low-level handler, which is
+    immediate, wakes a thread, which ends the process without any clean-up: files are written whole
+    or not at all, and workers end with their parent.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+
+    def watch() -> None:
+        while received := os.read(read_end, 1):
+            if received[0] == signal.SIGINT:
+                os.write(2, b"\ninterrupted\n")
+                os._exit(_INTERRUPTED)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    old_wakeup = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    # Without a handler of Python's own the wake-up is not written.
+    old_handler = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, old_handler)
+        signal.set_wakeup_fd(old_wakeup)
+        os.close(write_end)
+        thread.join()
+        os.close(read_end)
 
 
 def _quieten_logs() -> None:
@@ -47,13 +119,18 @@ def _fail(message: str) -> int:
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
-    """Parses the flags; a mistake in them is one line too."""
+    """Parses the flags; a mistake is one line too, and ``--help`` and ``--version`` are none."""
+    if "--version" in argv[1:]:
+        print(drc_jax.__version__)
+        sys.exit(0)
     try:
         if "config" in flags.FLAGS:
-            config_flag.check_arguments(argv)
+            argv = config_flag.check_arguments(argv)
         return flags.FLAGS(argv)
     except (flags.Error, UserError) as error:
         sys.exit(_fail(f"{error}; see --help"))
+    except SystemExit:  # absl has printed the help, and would end with status 1
+        sys.exit(0)
 
 
 def cache_compiled_programs() -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import importlib.util
 import pathlib
 import re
+import traceback
 import typing
 from collections.abc import Sequence
 
@@ -14,7 +15,9 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from drc_jax.config import RunConfig, TrainConfig, from_dict
+from drc_jax.config.fields import check_known, field_types, nearest
 from drc_jax.errors import UserError
+from drc_jax.files import shown
 from drc_jax.training import method as methods
 
 # So that a program's --help lists the flag as its own.
@@ -66,57 +69,106 @@ def _type_of(config: ConfigDict) -> type:
     return methods.find(config.get("method", "drc")).config_type
 
 
-def check_arguments(argv: Sequence[str]) -> None:
-    """Finds a missing config file or a misspelt field before ml_collections trips over it.
+def check_arguments(argv: Sequence[str]) -> list[str]:
+    """Finds a missing or broken config file or a misspelt field before ml_collections does.
 
     Args:
       argv: the command line.
 
+    Returns:
+      The command line in which no tuple is set twice: the last one counts, as for any flag, where
+      ml_collections would join them.
+
     Raises:
-      UserError: naming the file or the field.
+      UserError: naming the file and line, or the field.
     """
     path: str | None = None
     kind: type = TrainConfig
+    given: dict[str, range] = {}
+    superseded: set[int] = set()
     for position, argument in enumerate(argv):
         match = re.fullmatch(r"--?(?:no)?config(?P<field>\.[^=]*)?(?:=(?P<value>.*))?", argument)
         if match is None:
             continue
         if match["field"] is None:
             path = match["value"] or "".join(argv[position + 1 : position + 2])
-            kind = _config_type(pathlib.Path(path))
+            kind = _type_of(_load(pathlib.Path(path)))
         elif path is None:
             raise UserError(f"give --config=configs/NAME.py before {argument}")
         else:
-            _check_field(match["field"][1:], kind)
+            name = match["field"][1:]
+            if typing.get_origin(_field_type(name, kind)) is tuple:
+                superseded.update(given.get(name, ()))
+                length = 2 if match["value"] is None else 1
+                given[name] = range(position, position + length)
+    return [argument for i, argument in enumerate(argv) if i not in superseded]
 
 
-def _config_type(path: pathlib.Path) -> type:
-    """The dataclass that a config file is for; UserError where there is no such file."""
-    if path.is_file() and path.suffix == ".py":
-        spec = importlib.util.spec_from_file_location("_config_file", path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
+def _load(path: pathlib.Path) -> ConfigDict:
+    """What a config file returns; UserError naming file and line where it is broken."""
+    try:
+        is_config = path.suffix == ".py" and path.is_file()
+    except OSError:  # a name that is too long
+        is_config = False
+    if not is_config:
+        known = sorted(str(p) for p in CONFIGS.rglob("*.py"))
+        raise UserError(
+            f"--config={shown(path)} is not a Python file; there are "
+            f"{', '.join(known) or 'none in ./configs'}{nearest(shown(path), known)}"
+        )
+    spec = importlib.util.spec_from_file_location("_config_file", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
         spec.loader.exec_module(module)
-        return _type_of(module.get_config())
-    known = ", ".join(sorted(str(p) for p in CONFIGS.rglob("*.py")))
-    raise UserError(
-        f"--config={path} is not a Python file; there are {known or 'none in ./configs'}"
-    )
+        get_config = getattr(module, "get_config", None)
+        config = get_config() if callable(get_config) else None
+    except Exception as error:
+        raise UserError(_mistake(path, error)) from None
+    if not callable(get_config):
+        raise UserError(
+            f"{path} has no function get_config; write one that returns a ConfigDict, as "
+            "configs/tiny.py has"
+        )
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"get_config of {path} must return a ConfigDict, got {type(config).__name__}"
+        )
+    return config
 
 
-def _check_field(name: str, kind: typing.Any) -> None:
-    """Walks a dotted name through the fields of a config dataclass."""
+def _mistake(path: pathlib.Path, error: Exception) -> str:
+    """One line that says where in a config file an error arose, and what it is."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}: {error.msg}"
+    frames = traceback.extract_tb(error.__traceback__)
+    here = [frame for frame in frames if pathlib.Path(frame.filename) == path]
+    place = f"{path}:{here[-1].lineno}" if here else str(path)
+    text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    unknown = re.search(r'Key "(.*?)" does not exist', text)
+    if unknown is not None:
+        meant = re.search(r'Did you mean "(.*?)"', text)
+        return (
+            f"{place}: there is no config field {unknown[1]}"
+            f"{f'; did you mean {meant[1]!r}?' if meant else ''}"
+        )
+    return f"{place}: {type(error).__name__}: {(text.splitlines() or [''])[0][:300]}"
+
+
+def _field_type(name: str, kind: typing.Any) -> typing.Any:
+    """The type of a dotted name among the fields of a config dataclass.
+
+    Raises:
+      UserError: if there is no such field, or it is a group of fields.
+    """
     parts = name.split(".")
     for i, part in enumerate(parts):
-        prefix = ".".join(parts[:i])
+        prefix = "".join(f"{parent}." for parent in parts[:i])
         if not dataclasses.is_dataclass(kind):
-            raise UserError(f"unknown config field {name}: {prefix} has no fields of its own")
-        hints = typing.get_type_hints(kind)
-        if part not in hints:
-            raise UserError(
-                f"unknown config field {name}; {prefix or 'the config'} has "
-                f"{', '.join(sorted(hints))}"
-            )
-        kind = hints[part]
+            raise UserError(f"unknown config field {name}: {prefix[:-1]} has no fields of its own")
+        known = field_types(typing.cast(type, kind))
+        check_known(part, known, prefix, "".join(f".{later}" for later in parts[i + 1 :]))
+        kind = known[part]
     if dataclasses.is_dataclass(kind):
         raise UserError(f"--config.{name} is a group of fields; set one of them, not all at once")
+    return kind

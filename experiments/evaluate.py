@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from drc_jax import files
 from drc_jax.baselines import grabcut
-from drc_jax.config import LARGEST_SEED, RunConfig
+from drc_jax.config import RunConfig
 from drc_jax.data.packed.format import open_split, splits
 from drc_jax.errors import UserError
 from drc_jax.evaluation import metrics, report
@@ -38,20 +38,12 @@ from experiments import cli, config_flag
 _CONFIG = config_flag.define(required=False)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
 _SPLIT = flags.DEFINE_string("split", "test", "Which split of the data to score.")
-_STEPS = flags.DEFINE_integer(
-    "steps",
-    0,
-    "Langevin steps from fresh chains; 0 takes the config's.",
-    lower_bound=0,
-    upper_bound=2**31 - 1,
-)
+_STEPS = cli.steps_flag("Langevin steps from fresh chains; 0 takes the config's.")
 _DATA = flags.DEFINE_string(
     "data", "", "Folder of another packed data set to score on; empty takes the run's own."
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
-_SEED = flags.DEFINE_integer(
-    "seed", 0, "Seed of the chains.", lower_bound=0, upper_bound=LARGEST_SEED
-)
+_SEED = cli.seed_flag()
 
 
 def main(argv: Sequence[str]) -> None:
@@ -60,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
     cli.cache_compiled_programs()
     workdir, run = _run()
     folder = pathlib.Path(_DATA.value) if _DATA.value else data_folder(run.config)
-    split = open_split(folder, _SPLIT.value)
+    split = open_split(folder, _SPLIT.value, verify=True)
     if run.params is not None:
         check_size(run.config, split)
     split.require_masks()

@@ -17,7 +17,6 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from drc_jax.config import LARGEST_SEED
 from drc_jax.evaluation.cutouts import CROPS, FORMATS
 from drc_jax.evaluation.extract import extract, summary, write_failures
 from drc_jax.evaluation.regions import Regions
@@ -30,13 +29,7 @@ _INPUT = flags.DEFINE_string(
     "input", None, "A picture, or a folder that is searched with its sub-folders.", required=True
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the results.", required=True)
-_STEPS = flags.DEFINE_integer(
-    "steps",
-    0,
-    "Langevin steps from fresh chains; 0 takes the config's.",
-    lower_bound=0,
-    upper_bound=2**31 - 1,
-)
+_STEPS = cli.steps_flag("Langevin steps from fresh chains; 0 takes the config's.")
 _RESTARTS = flags.DEFINE_integer(
     "restarts", 1, "Chains per picture; that of lowest posterior energy is kept.", lower_bound=1
 )
@@ -50,9 +43,7 @@ _CROP = flags.DEFINE_enum(
     "between grey bars (best for data that were prepared with --crop=letterbox).",
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures at once.", lower_bound=1)
-_SEED = flags.DEFINE_integer(
-    "seed", 0, "Seed of the chains.", lower_bound=0, upper_bound=LARGEST_SEED
-)
+_SEED = cli.seed_flag()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -14,7 +14,6 @@ import numpy as np
 from absl import flags
 
 from drc_jax import files
-from drc_jax.config import LARGEST_SEED
 from drc_jax.evaluation import pictures
 from drc_jax.inference import sample_prior
 from drc_jax.training.method import load_run
@@ -23,16 +22,8 @@ from experiments import cli
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "PNG file to write.", required=True)
 _NUMBER = flags.DEFINE_integer("number", 10, "How many samples.", lower_bound=1, upper_bound=64)
-_STEPS = flags.DEFINE_integer(
-    "steps",
-    0,
-    "Langevin steps from fresh chains; 0 takes the config's prior_steps.",
-    lower_bound=0,
-    upper_bound=2**31 - 1,
-)
-_SEED = flags.DEFINE_integer(
-    "seed", 0, "Seed of the chains.", lower_bound=0, upper_bound=LARGEST_SEED
-)
+_STEPS = cli.steps_flag("Langevin steps from fresh chains; 0 takes the config's prior_steps.")
+_SEED = cli.seed_flag()
 
 
 def main(argv: Sequence[str]) -> None:

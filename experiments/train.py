@@ -45,6 +45,9 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 _PROCESS_ID = flags.DEFINE_integer(
     "process_id", 0, "Which of the processes this is, from 0.", lower_bound=0
 )
+_VERIFY_DATA = flags.DEFINE_bool(
+    "verify_data", False, "Read every byte of the images first, and compare their digest."
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -53,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     cli.cache_compiled_programs()
     config = config_flag.run_config(_CONFIG.value)
     processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    split = open_training_split(config)
+    split = open_training_split(config, verify=_VERIFY_DATA.value)
     with processes.ending_with_the_others():
         stopped_by = loop.train(config, pathlib.Path(_WORKDIR.value), split)
     return 0 if stopped_by is None else 128 + stopped_by

@@ -159,14 +159,19 @@ def field_types(cls: type) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
 
 
-def check_known(name: str, known: Iterable[str], prefix: str = "") -> None:
-    """Raises UserError where a config has no field ``name``; ``prefix`` ends in a dot or is empty.
+def check_known(name: str, known: Iterable[str], prefix: str = "", rest: str = "") -> None:
+    """Raises UserError where a config has no field ``name``.
 
     The message names the fields that there are, and the one most like it.
+
+    Args:
+      name: the field.
+      known: the fields that there are.
+      prefix, rest: what stands before and after ``name`` in its full name, dots included.
     """
     if name not in known:
         raise UserError(
-            f"unknown config field {prefix}{name}; {prefix[:-1] or 'the config'} has "
+            f"unknown config field {prefix}{name}{rest}; {prefix[:-1] or 'the config'} has "
             f"{', '.join(sorted(known))}{nearest(name, known)}"
         )
 

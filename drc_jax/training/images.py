@@ -17,10 +17,11 @@ def data_folder(config: RunConfig) -> pathlib.Path:
     return pathlib.Path(config.data.path or f"data/{name}")
 
 
-def open_training_split(config: RunConfig) -> PackedSplit:
+def open_training_split(config: RunConfig, *, verify: bool = False) -> PackedSplit:
     """Opens the training images, generating a synthetic data set where it is missing.
 
     Of several processes the first generates, then the others where they do not see its files.
+    ``verify`` is that of `open_split`.
 
     Raises:
       UserError: if there are none, or they do not fit the config.
@@ -31,7 +32,7 @@ def open_training_split(config: RunConfig) -> PackedSplit:
         processes.first_only(generate)
         if not processes.is_first():
             generate()
-    split = open_split(folder, "train")
+    split = open_split(folder, "train", verify=verify)
     check_fits(config, split)
     return split
 

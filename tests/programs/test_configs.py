@@ -6,6 +6,7 @@ import re
 import types
 
 import pytest
+from ml_collections import ConfigDict
 
 from drc_jax.config import ModelConfig, TrainConfig
 from experiments.config_flag import frozen, train_config
@@ -34,7 +35,9 @@ def load(name: str) -> TrainConfig:
 @pytest.mark.parametrize("name", NAMES)
 def test_loads_locked_and_says_how_to_run_it(name):
     config = module(name).get_config()
-    assert config.is_locked
+    assert config.is_locked and all(
+        part.is_locked for part in config.values() if isinstance(part, ConfigDict)
+    )
     assert frozen(config).method == config.get("method", "drc")
     if name != "default":
         text = module(name).__doc__

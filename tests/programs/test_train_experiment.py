@@ -68,14 +68,14 @@ KILLED_IN_A_SAVE = """if True:
     from drc_jax.runs import checkpoint
     from experiments import cli, train
 
-    digests, calls = checkpoint._digests, []
+    digests, calls = checkpoint.digests_of, []
     def hooked(folder):
         if folder.name.endswith(".partial"):
             calls.append(folder)
         if len(calls) == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         return digests(folder)
-    checkpoint._digests = hooked
+    checkpoint.digests_of = hooked
     cli.run(train.main)
 """
 PLAIN = "from experiments import cli, train; cli.run(train.main)"
@@ -184,7 +184,7 @@ def test_mistakes_are_one_line(tmp_path, data, monkeypatch, capsys, more, messag
 def test_config_file_mistakes_are_one_line(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     error = failure(monkeypatch, capsys, ["--config=configs/brids.py", "--workdir=/tmp/x"])
-    assert "--config=configs/brids.py is not a Python file; there are configs/birds.py, " in error
+    assert "--config=configs/brids.py is not a Python file; there are configs/" in error
     error = failure(monkeypatch, capsys, ["--config.seed=1", "--config=configs/birds.py"])
     assert "give --config=configs/NAME.py before --config.seed=1" in error
     error = failure(monkeypatch, capsys, ["--workdir=/tmp/x"])
