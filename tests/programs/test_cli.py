@@ -103,6 +103,8 @@ def test_of_tuples_given_twice_the_last_counts(monkeypatch):
     argv += ["--config.seed=2"]
     found = config_flag.check_arguments(argv)
     assert found == ["train", TINY, "--config.seed=1", f"{name}=(6,6)", "--config.seed=2"]
+    # ml_collections looks for the names of fields there.
+    monkeypatch.setattr(sys, "argv", argv)
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values)
     values(found)
