@@ -13,8 +13,9 @@ from drc_jax.config import (
 from drc_jax.data.packed.format import open_split
 from drc_jax.errors import UserError
 from drc_jax.inference import infer, sample_prior
+from drc_jax.model.energies import posterior_energy, prior_energy
 from drc_jax.model.losses import ebm_loss, generator_loss
-from drc_jax.model.render import Regions, init_params, posterior_energy, prior_energy, render
+from drc_jax.model.render import Regions, init_params, render
 from drc_jax.training.drc import DRC
 from drc_jax.training.method import load_run
 from drc_jax.training.state import TrainState

@@ -2,16 +2,31 @@
 
 import functools
 import hashlib
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from drc_jax import langevin
 from drc_jax.config import ModelConfig
-from drc_jax.model import render as model
-from drc_jax.model.render import Params, Regions
+from drc_jax.errors import UserError
+from drc_jax.model.energies import posterior_energy, prior_energy
+from drc_jax.model.images import as_images
+from drc_jax.model.latents import sizes
+from drc_jax.model.networks import Params
+from drc_jax.model.render import Regions, render
+
+Progress = Callable[[int, int], None]
+"""Called with the steps done and all steps."""
+
+# Ctrl-C is noticed between pieces of a chain; each lasts about so long.
+_PIECE_SECONDS = 1.0
 
 
 def image_keys(key: chex.PRNGKey, images: np.ndarray) -> chex.PRNGKey:
@@ -25,7 +40,13 @@ def image_keys(key: chex.PRNGKey, images: np.ndarray) -> chex.PRNGKey:
 
     Returns:
       Keys [B].
+
+    Raises:
+      UserError: if the images are not uint8: bytes of floats differ where pixels do not.
     """
+    images = np.asarray(images)
+    if images.dtype != np.uint8:
+        raise UserError(f"image_keys takes images as uint8, got {images.dtype}")
     digests = [hashlib.sha256(image.tobytes()).digest()[:8] for image in images]
     words = np.frombuffer(b"".join(digests), np.uint32).reshape(-1, 2)
     return _image_keys(key, words)
@@ -33,7 +54,7 @@ def image_keys(key: chex.PRNGKey, images: np.ndarray) -> chex.PRNGKey:
 
 @jax.jit
 @functools.partial(jax.vmap, in_axes=(None, 0))
-def _image_keys(key: chex.PRNGKey, words: jax.Array) -> chex.PRNGKey:
+def _image_keys(key: chex.PRNGKey, words: Array) -> chex.PRNGKey:
     return jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
 
 
@@ -45,52 +66,73 @@ def infer(
     *,
     num_steps: int,
     step_size: float = 0.1,
+    num_restarts: int = 1,
+    progress: Progress | None = None,
 ) -> Regions:
     """Posterior samples of new images: fresh chains from N(0, I), then Langevin on U1.
+
+    With several restarts independent chains run one after the other, and image by image the one of
+    lowest U1 is kept; memory and compiled programs are those of one. The first chain has ``key``
+    itself, so more restarts never raise the energy.
+
+    Called on its own, a chain runs in pieces of about a second, so that Ctrl-C is noticed. All
+    pieces are the same program, so their lengths change no bit of the result. Under ``jit`` it is
+    one loop.
 
     Args:
       config: the model, static.
       params: trained parameters.
-      key: JAX random key.
+      key: JAX random key, or a [B] array of keys, one per image, as from ``image_keys``: an image's
+        chain then does not depend on its batch.
       images: [B, H, W, 3], uint8 or floats in [-1, 1].
-      num_steps: Langevin steps, static; 300 to 5000 in the paper (Table 1).
+      num_steps: Langevin steps per chain, static; 300 to 5000 in the paper (Table 1).
       step_size: delta of the chains.
+      num_restarts: chains per image, at least 1, static.
+      progress: called after each piece with the steps done and all steps of all restarts; not under
+        ``jit``.
 
     Returns:
-      ``Regions`` of the samples; the foreground mask is ``1 - pi[:, -1] > 0.5``.
+      ``Regions`` of the kept samples; the foreground mask is ``foreground_weight > 0.5``.
+
+    Raises:
+      UserError: if the images are not what the model takes, a number is out of range, or no chain
+        is finite in the end; the last not under ``jit``.
+
+    Warns:
+      RuntimeWarning: if some images' chains are not finite; their regions are not numbers.
     """
-    z = infer_latents(config, params, key, images, num_steps=num_steps, step_size=step_size)
+    langevin.check_numbers(num_steps, step_size)
+    if num_restarts < 1:
+        raise UserError(f"num_restarts must be at least 1, got {num_restarts}")
+    x = as_images(config, images)
+    if langevin.has_key_per_chain(key) and len(key) != len(x):
+        raise UserError(f"key must be one key or one per image: {len(x)} images, {len(key)} keys")
+    traced = _is_traced((params, key, x, step_size))
+
+    def chain(restart: int) -> Float[Array, "b d"]:
+        chain_key, z = _start(config, _restart_key(key, restart) if restart else key, x)
+
+        def advance(z: Array, first: int, last: int) -> Array:
+            return _advance(config, params, chain_key, z, x, first, last, step_size)
+
+        if traced:
+            return advance(z, 0, num_steps)
+        done, total = restart * num_steps, num_restarts * num_steps
+        return _in_pieces(
+            advance, z, num_steps, lambda step: progress and progress(done + step, total)
+        )
+
+    z = chain(0)
+    if num_restarts > 1:
+        best = _energy(config, params, z, x)
+        for restart in range(1, num_restarts):
+            new = chain(restart)
+            best, z = _lower(best, z, _energy(config, params, new, x), new)
+    if not traced:
+        _check_finite(z, num_steps, step_size)
     return _render(config, params, z)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "num_steps"))
-def infer_latents(
-    config: ModelConfig,
-    params: Params,
-    key: chex.PRNGKey,
-    images: jax.typing.ArrayLike,
-    *,
-    num_steps: int,
-    step_size: float = 0.1,
-) -> jax.Array:
-    """The latents [B, D] behind ``infer``; see there for the arguments."""
-    images = model.to_unit_range(jnp.asarray(images))
-    if key.ndim:  # a key per image
-        start_key, chain_key = jnp.moveaxis(jax.vmap(jax.random.split)(key), 1, 0)
-        z = jax.vmap(lambda key: jax.random.normal(key, (config.latent_dim,)))(start_key)
-    else:
-        start_key, chain_key = jax.random.split(key)
-        z = jax.random.normal(start_key, (images.shape[0], config.latent_dim))
-    return langevin.sample(
-        chain_key,
-        lambda z: model.posterior_energy(config, params, z, images),
-        z,
-        num_steps=num_steps,
-        step_size=step_size,
-    )
-
-
-@functools.partial(jax.jit, static_argnames=("config", "num_samples", "num_steps"))
 def sample_prior(
     config: ModelConfig,
     params: Params,
@@ -112,89 +154,136 @@ def sample_prior(
 
     Returns:
       ``Regions`` of the samples.
+
+    Raises:
+      UserError: if a number is out of range, or no chain is finite in the end; the last not under
+        ``jit``.
     """
+    langevin.check_numbers(num_steps, step_size)
+    if num_samples < 1:
+        raise UserError(f"num_samples must be at least 1, got {num_samples}")
+    sizes(config)
+    z = _prior_latents(config, params, key, num_samples, num_steps, step_size)
+    if not _is_traced(z):
+        _check_finite(z, num_steps, step_size)
+    return _render(config, params, z)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def _prior_latents(
+    config: ModelConfig,
+    params: Params,
+    key: chex.PRNGKey,
+    num_samples: int,
+    num_steps: int,
+    step_size: float | Array,
+) -> Float[Array, "b d"]:
     start_key, chain_key = jax.random.split(key)
-    z = langevin.sample(
+    return langevin.sample(
         chain_key,
-        lambda z: model.prior_energy(config, params, z),
+        lambda z: prior_energy(config, params, z),
         jax.random.normal(start_key, (num_samples, config.latent_dim)),
         num_steps=num_steps,
         step_size=step_size,
     )
-    return model.render(config, params, z)
 
 
-def infer_lowest_energy(
+def _is_traced(tree: Any) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+_restart_key = jax.jit(langevin.fold_in)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start(
+    config: ModelConfig, key: chex.PRNGKey, x: Float[Array, "b s s 3"]
+) -> tuple[chex.PRNGKey, Float[Array, "b d"]]:
+    """The key of a chain's noise, or one per image, and its start from N(0, I)."""
+    if not langevin.has_key_per_chain(key):
+        start_key, chain_key = jax.random.split(key)
+        return chain_key, jax.random.normal(start_key, (len(x), config.latent_dim))
+    start_keys, chain_keys = jnp.moveaxis(jax.vmap(jax.random.split)(key), 1, 0)
+    return chain_keys, jax.vmap(lambda key: jax.random.normal(key, (config.latent_dim,)))(
+        start_keys
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _advance(
     config: ModelConfig,
     params: Params,
     key: chex.PRNGKey,
-    images: jax.typing.ArrayLike,
-    *,
+    z: Float[Array, "b d"],
+    x: Float[Array, "b s s 3"],
+    first_step: int | Array,
+    last_step: int | Array,
+    step_size: float | Array,
+) -> Float[Array, "b d"]:
+    """Steps ``first_step`` to ``last_step`` of chains on U1; one program for all numbers."""
+    return langevin.sample(
+        key,
+        lambda z: posterior_energy(config, params, z, x),
+        z,
+        num_steps=last_step - first_step,
+        step_size=step_size,
+        first_step=first_step,
+    )
+
+
+def _in_pieces(
+    advance: Callable[[Array, int, int], Array],
+    z: Array,
     num_steps: int,
-    num_restarts: int,
-    step_size: float = 0.1,
-) -> Regions:
-    """Runs independent chains and keeps, image by image, the one of lowest posterior energy U1.
+    progress: Callable[[int], Any],
+) -> Array:
+    """All steps of a chain, in pieces that double until they last about a second."""
+    done, piece = 0, 1
+    while done < num_steps:
+        begin, last = time.monotonic(), min(done + piece, num_steps)
+        z = jax.block_until_ready(advance(z, done, last))
+        seconds, done = time.monotonic() - begin, last
+        piece = max(1, piece // 2 if seconds > 2 * _PIECE_SECONDS else piece)
+        if seconds < _PIECE_SECONDS / 2:
+            piece *= 2
+        progress(done)
+    return z
 
-    The chains run one after the other, so memory and compiled programs are those of one; the first
-    is that of ``infer`` with the key folded with 0. A chain whose energy is not a number never
-    wins against one whose energy is.
 
-    Args:
-      config: the model, static.
-      params: trained parameters.
-      key: JAX random key.
-      images: [B, H, W, 3], uint8 or floats in [-1, 1].
-      num_steps: Langevin steps per chain, static.
-      num_restarts: chains per image, at least 1.
-      step_size: delta of the chains.
-
-    Returns:
-      ``Regions`` of the kept samples.
-
-    Raises:
-      ValueError: if ``num_restarts`` is below 1.
-    """
-    if num_restarts < 1:
-        raise ValueError(f"num_restarts must be at least 1, got {num_restarts}")
-    best = None
-    for restart in range(num_restarts):
-        z = infer_latents(
-            config,
-            params,
-            _fold_in(key, restart),
-            images,
-            num_steps=num_steps,
-            step_size=step_size,
+def _check_finite(z: Array, num_steps: int, step_size: Any) -> None:
+    bad = np.flatnonzero(~np.isfinite(np.asarray(z)).all(axis=1))
+    if len(bad) == len(z):
+        raise UserError(
+            f"no chain is finite after {num_steps} steps of step_size {step_size}; take a smaller "
+            "step_size, or other parameters"
         )
-        chain = (_energy(config, params, z, images), z)
-        best = chain if best is None else _lower(*best, *chain)
-    assert best is not None
-    return _render(config, params, best[1])
+    if len(bad):
+        warnings.warn(
+            f"the chains of images {bad.tolist()} are not finite after {num_steps} steps of "
+            f"step_size {step_size}; their regions are not numbers",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
-@jax.jit
-def _fold_in(key: chex.PRNGKey, number: int | jax.Array) -> chex.PRNGKey:
-    """Folds a number into one key or into each of keys [B]."""
-    fold_in = jax.vmap(jax.random.fold_in, (0, None)) if key.ndim else jax.random.fold_in
-    return fold_in(key, number)
-
-
-@functools.partial(jax.jit, static_argnames="config")
+@functools.partial(jax.jit, static_argnums=0)
 def _energy(
-    config: ModelConfig, params: Params, z: jax.Array, images: jax.typing.ArrayLike
-) -> jax.Array:
-    """U1 [B] of latents [B, D]."""
-    return model.posterior_energy(config, params, z, model.to_unit_range(jnp.asarray(images)))
+    config: ModelConfig, params: Params, z: Float[Array, "b d"], x: Float[Array, "b s s 3"]
+) -> Float[Array, " b"]:
+    """U1 of latents."""
+    return posterior_energy(config, params, z, x)
 
 
 @jax.jit
 def _lower(
-    energy: jax.Array, z: jax.Array, new_energy: jax.Array, new_z: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The energies [B] and latents [B, D] of the better of two chains per image."""
+    energy: Float[Array, " b"],
+    z: Float[Array, "b d"],
+    new_energy: Float[Array, " b"],
+    new_z: Float[Array, "b d"],
+) -> tuple[Float[Array, " b"], Float[Array, "b d"]]:
+    """The energies and latents of the better of two chains per image; NaN never wins."""
     is_better = (new_energy < energy) | jnp.isnan(energy)
     return jnp.where(is_better, new_energy, energy), jnp.where(is_better[:, None], new_z, z)
 
 
-_render = jax.jit(model.render, static_argnums=0)
+_render = jax.jit(render, static_argnums=0)

@@ -1,12 +1,24 @@
-"""Unadjusted Langevin dynamics on any energy function and any pytree of latents."""
+"""Unadjusted Langevin dynamics on any energy function and any pytree of latents.
 
+``step`` is one step and pure; ``sample`` is a loop of it.
+"""
+
+import collections
 import functools
+import operator
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from drc_jax.errors import UserError
+
+EnergyFn = Callable[[Any], Array]
 
 
 class Diagnostics(NamedTuple):
@@ -18,14 +30,169 @@ class Diagnostics(NamedTuple):
       mean_square: pytree of [T], mean z^2 of each leaf.
     """
 
-    energy: jax.Array
-    gradient_norm: jax.Array
+    energy: Float[Array, " t *n"]
+    gradient_norm: Float[Array, " t"]
     mean_square: Any
 
 
-def _has_key_per_chain(key: chex.PRNGKey) -> bool:
-    """Whether ``key`` is a [B] array of keys, of the new style or the old, and not one key."""
-    return jax.random.key_data(key).ndim > 1
+def step(
+    key: chex.PRNGKey,
+    energy_fn: EnergyFn,
+    z: Any,
+    *,
+    step_size: float | Array,
+    temperature: float | Array = 1.0,
+) -> Any:
+    """z <- z - (delta^2 / 2) dU/dz + sqrt(temperature) delta noise, (3.1) of docs/method.md.
+
+    Args:
+      key: JAX random key, or a [B] array of keys, one per chain; see ``sample``.
+      energy_fn: maps a pytree like ``z`` to energies of any shape, which are summed.
+      z: pytree of float32 latents.
+      step_size: delta, greater than 0. Other libraries call delta^2 / 2 the step size.
+      temperature: scales the noise's variance, at least 0.
+
+    Returns:
+      The latents after the step.
+    """
+    _, gradient = _energy_and_gradient(energy_fn, z)
+    return _moved(key, z, gradient, step_size, temperature)
+
+
+def sample(
+    key: chex.PRNGKey,
+    energy_fn: EnergyFn,
+    z: Any,
+    *,
+    num_steps: int,
+    step_size: float | Array,
+    temperature: float | Array = 1.0,
+    diagnostics: bool = False,
+    first_step: int | Array = 0,
+) -> Any:
+    """Runs ``num_steps`` of ``step``.
+
+    Temperature 1 is the sampler of docs/method.md, "3 Sampling"; temperature 0 is gradient descent
+    with rate delta^2 / 2. The noise of step t depends on ``key`` and t alone, so a run of 40 steps
+    is the first 40 of a run of 60, and two runs of 20, the second with ``first_step=20``, are one
+    of 40. For U = |z|^2 / 2 the stationary variance is 1 / (1 - delta^2 / 4), not 1: no
+    Metropolis correction is made. Too large a step size makes chains grow without bound; they are
+    returned as they are, infinite or not a number in the end.
+
+    Under ``jit`` this is one loop. Called on its own, it traces ``energy_fn`` every time, takes
+    what the function closes over as arguments, and compiles once for every program: a new lambda
+    over new arrays costs a trace and keeps nothing alive.
+
+    Args:
+      key: JAX random key, or a [B] array of keys, one per chain: chain b then gets the noise that
+        it would get alone with key b, whatever chains it is sampled with, so a batch may be cut
+        into parts. Every leaf of ``z`` must then have B as its leading axis.
+      energy_fn: maps a pytree like ``z`` to energies of any shape, usually [B]. They are summed
+        before differentiating, so chains that do not share terms stay independent.
+      z: pytree of floating point latents. State and noise are float32 at least, whatever the
+        precision ``energy_fn`` computes in.
+      num_steps: number of steps, at least 1, static; without ``diagnostics`` it may be traced, and
+        the loop is then one whose length is not compiled in.
+      step_size: delta, greater than 0. Other libraries call delta^2 / 2 the step size.
+      temperature: scales the noise's variance, at least 0.
+      diagnostics: also return ``Diagnostics``; costs nothing when off.
+      first_step: number of the first step, which selects its noise.
+
+    Returns:
+      The latents after the last step; with ``diagnostics`` the pair (latents, Diagnostics).
+
+    Raises:
+      UserError: if a number is out of range, or latents are no floats. Traced numbers are not
+        checked.
+    """
+    check_numbers(num_steps, step_size, temperature)
+    z = jax.tree.map(_latents, z)
+    if has_key_per_chain(key):
+        chex.assert_tree_shape_prefix(z, (len(key),))
+    run = functools.partial(_run, energy_fn, num_steps, diagnostics)
+    arguments = (key, z, step_size, temperature, first_step)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((arguments, num_steps))):
+        return run(*arguments)
+    return _compiled_once(run, *arguments)
+
+
+def check_numbers(num_steps: Any, step_size: Any, temperature: Any = 1.0) -> None:
+    """Refuses what no chain can run with; traced numbers pass.
+
+    Raises:
+      UserError: naming the number and what would be right.
+    """
+    if not isinstance(num_steps, jax.core.Tracer):
+        try:
+            num_steps = operator.index(num_steps)
+        except TypeError:
+            raise UserError(f"num_steps must be an integer, got {num_steps!r}") from None
+        if num_steps < 1:
+            raise UserError(f"num_steps must be at least 1, got {num_steps}")
+    for name, value, least in (("step_size", step_size, 0.0), ("temperature", temperature, None)):
+        if isinstance(value, jax.core.Tracer):
+            continue
+        number = np.asarray(value)
+        if number.ndim or number.dtype.kind not in "fiu":
+            raise UserError(f"{name} must be a number, got {value!r}")
+        good = np.isfinite(number) and (number > 0 if least is not None else number >= 0)
+        if not good:
+            bound = "greater than 0" if least is not None else "at least 0"
+            raise UserError(f"{name} must be finite and {bound}, got {value}")
+
+
+def _run(
+    energy_fn: EnergyFn,
+    num_steps: int | Array,
+    diagnostics: bool,
+    key: chex.PRNGKey,
+    z: Any,
+    step_size: float | Array,
+    temperature: float | Array,
+    first_step: int | Array,
+) -> Any:
+    """The loop over steps."""
+
+    def one(index: Array, z: Any) -> Any:
+        keys = fold_in(key, index)
+        return step(keys, energy_fn, z, step_size=step_size, temperature=temperature)
+
+    if not diagnostics:
+        return jax.lax.fori_loop(first_step, first_step + num_steps, one, z)
+
+    def watched(z: Any, index: Array) -> tuple[Any, Diagnostics]:
+        energy, gradient = _energy_and_gradient(energy_fn, z)
+        squares = [jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient)]
+        seen = Diagnostics(
+            energy=energy,
+            gradient_norm=jnp.sqrt(functools.reduce(jnp.add, squares)),
+            mean_square=jax.tree.map(lambda leaf: jnp.mean(jnp.square(leaf)), z),
+        )
+        return _moved(fold_in(key, index), z, gradient, step_size, temperature), seen
+
+    return jax.lax.scan(watched, z, first_step + jnp.arange(num_steps))
+
+
+def _energy_and_gradient(energy_fn: EnergyFn, z: Any) -> tuple[Array, Any]:
+    """U and dU/dz, the energies summed before differentiating."""
+
+    def total_energy(z: Any) -> tuple[Array, Array]:
+        energy = _at_least_float32(energy_fn(z))
+        return jnp.sum(energy), energy
+
+    gradient, energy = jax.grad(total_energy, has_aux=True)(z)
+    return energy, gradient
+
+
+def _moved(key: chex.PRNGKey, z: Any, gradient: Any, step_size: Any, temperature: Any) -> Any:
+    """One step along a gradient, and the noise."""
+
+    def move(leaf: Array, slope: Array, noise: Array) -> Array:
+        delta = jnp.asarray(step_size, leaf.dtype)
+        scale = delta * jnp.sqrt(jnp.asarray(temperature, leaf.dtype))
+        return leaf - 0.5 * delta**2 * slope + scale * noise
+
+    return jax.tree.map(move, z, gradient, _noise_like(key, z))
 
 
 def _noise_like(key: chex.PRNGKey, z: Any) -> Any:
@@ -33,7 +200,7 @@ def _noise_like(key: chex.PRNGKey, z: Any) -> Any:
 
     With a [B] array of keys every leaf is [B, ...] and row b depends on key b alone.
     """
-    if _has_key_per_chain(key):
+    if has_key_per_chain(key):
         return jax.vmap(_noise_like)(key, z)
     leaves, treedef = jax.tree.flatten(z)
     keys = jax.random.split(key, len(leaves))
@@ -44,76 +211,50 @@ def _noise_like(key: chex.PRNGKey, z: Any) -> Any:
     return jax.tree.unflatten(treedef, noise)
 
 
-def _at_least_float32(leaf: chex.ArrayTree) -> jax.Array:
+def has_key_per_chain(key: chex.PRNGKey) -> bool:
+    """Whether ``key`` is a [B] array of keys, of the new style or the old, and not one key."""
+    return jax.random.key_data(key).ndim > 1
+
+
+def fold_in(key: chex.PRNGKey, index: Array) -> chex.PRNGKey:
+    """Folds a number into one key, or into each of a [B] array of keys."""
+    if has_key_per_chain(key):
+        return jax.vmap(jax.random.fold_in, in_axes=(0, None))(key, index)
+    return jax.random.fold_in(key, index)
+
+
+def _at_least_float32(leaf: chex.ArrayTree) -> Array:
     leaf = jnp.asarray(leaf)
     return leaf.astype(jnp.float32) if jnp.finfo(leaf.dtype).bits < 32 else leaf
 
 
-# Jitted here, against the habit that callers jit, because a scan over a fresh closure would be
-# traced and compiled again at every eager call; nested in a caller's jit this costs nothing.
-@functools.partial(jax.jit, static_argnames=("energy_fn", "num_steps", "diagnostics"))
-def sample(
-    key: chex.PRNGKey,
-    energy_fn: Callable[[Any], jax.Array],
-    z: Any,
-    *,
-    num_steps: int,
-    step_size: float | jax.Array,
-    temperature: float | jax.Array = 1.0,
-    diagnostics: bool = False,
-) -> Any:
-    """Runs ``num_steps`` of z <- z - (delta^2 / 2) dU/dz + sqrt(temperature) delta noise.
+def _latents(leaf: Any) -> Array:
+    leaf = jnp.asarray(leaf)
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        raise UserError(f"latents must be floats, got {leaf.dtype}; use z.astype('float32')")
+    return _at_least_float32(leaf)
 
-    This is the update of the supplement's appendix D (SPEC section 3) at temperature 1, and
-    gradient descent with rate delta^2 / 2 at temperature 0. The noise of step t depends on
-    ``key`` and t alone, so a run of 40 steps is the first 40 of a run of 60. For
-    U = |z|^2 / 2 the stationary variance is 1 / (1 - delta^2 / 4), not 1: no
-    Metropolis correction is made.
 
-    Args:
-      key: JAX random key, or a [B] array of keys, one per chain: chain b then gets the noise that
-        it would get alone with key b, whatever chains it is sampled with, so a batch may be cut
-        into parts. Every leaf of ``z`` must then have B as its leading axis.
-      energy_fn: maps a pytree like ``z`` to energies of any shape, usually [B]. They are summed
-        before differentiating, so chains that do not share terms stay independent.
-      z: pytree of floating point latents. State and noise are float32 at least, whatever the
-        precision ``energy_fn`` computes in.
-      num_steps: number of steps, static.
-      step_size: delta, greater than 0. Other libraries call delta^2 / 2 the step size.
-      temperature: scales the noise's variance, at least 0.
-      diagnostics: also return ``Diagnostics``; costs nothing when off.
+_PROGRAMS: collections.OrderedDict[str, Callable[..., Any]] = collections.OrderedDict()
+_PROGRAMS_KEPT = 16
+_LOCK = threading.Lock()
 
-    Returns:
-      The latents after the last step; with ``diagnostics`` the pair (latents, Diagnostics).
+
+def _compiled_once(run: Callable[..., Any], *arguments: Any) -> Any:
+    """``run(*arguments)``, compiled once for all functions that trace to the same program.
+
+    ``jit`` would key its cache by ``run`` itself, which is new at every call, and keep what it
+    closes over. Here the program's text is the key, and what is closed over an argument.
     """
-    z = jax.tree.map(_at_least_float32, z)
-    fold_in = jax.random.fold_in
-    if _has_key_per_chain(key):
-        chex.assert_tree_shape_prefix(z, (len(key),))
-        fold_in = jax.vmap(fold_in, in_axes=(0, None))
-
-    def total_energy(state: Any) -> tuple[jax.Array, jax.Array]:
-        energy = _at_least_float32(energy_fn(state))
-        return jnp.sum(energy), energy
-
-    def step(state: Any, index: jax.Array) -> tuple[Any, Diagnostics | None]:
-        gradient, energy = jax.grad(total_energy, has_aux=True)(state)
-        noise = _noise_like(fold_in(key, index), state)
-
-        def move(leaf: jax.Array, slope: jax.Array, eps: jax.Array) -> jax.Array:
-            delta = jnp.asarray(step_size, leaf.dtype)
-            scale = delta * jnp.sqrt(jnp.asarray(temperature, leaf.dtype))
-            return leaf - 0.5 * delta**2 * slope + scale * eps
-
-        new_state = jax.tree.map(move, state, gradient, noise)
-        if not diagnostics:
-            return new_state, None
-        squares = [jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient)]
-        return new_state, Diagnostics(
-            energy=energy,
-            gradient_norm=jnp.sqrt(functools.reduce(jnp.add, squares)),
-            mean_square=jax.tree.map(lambda leaf: jnp.mean(jnp.square(leaf)), state),
-        )
-
-    z, trace = jax.lax.scan(step, z, jnp.arange(num_steps))
-    return (z, trace) if diagnostics else z
+    closed, shapes = jax.make_jaxpr(run, return_shape=True)(*arguments)
+    text = f"{jax.default_backend()} {closed.jaxpr}"
+    with _LOCK:
+        program = _PROGRAMS.pop(text, None)
+        if program is None:
+            jaxpr = closed.jaxpr
+            program = jax.jit(lambda consts, leaves: jax.core.eval_jaxpr(jaxpr, consts, *leaves))
+        _PROGRAMS[text] = program
+        while len(_PROGRAMS) > _PROGRAMS_KEPT:
+            _PROGRAMS.popitem(last=False)
+    leaves = program(closed.consts, jax.tree.leaves(arguments))
+    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)

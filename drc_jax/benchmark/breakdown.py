@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from drc_jax import ops
 from drc_jax.benchmark import flops
 from drc_jax.config import ModelConfig, TrainConfig
-from drc_jax.model import networks, regions
-from drc_jax.model import render as model
+from drc_jax.model import energies, networks, regions
+from drc_jax.model.render import Regions, init_params
 
 _LONG_ENOUGH = 0.2  # seconds of one timed loop
 
@@ -151,15 +151,15 @@ def posterior_layers(config: TrainConfig) -> list[Layer]:
     )
     layers.append(_likelihood(m, batch))
     latents = _array(batch, m.latent_dim)
-    params = jax.eval_shape(lambda key: model.init_params(m, key), jax.random.key(0))
-    energies = _layer(
+    params = jax.eval_shape(lambda key: init_params(m, key), jax.random.key(0))
+    mlps = _layer(
         "energy MLPs",
-        lambda weights, z: model.energy(m, {"ebm": weights}, z).total,
+        lambda weights, z: energies.energy(m, {"ebm": weights}, z).total,
         params["ebm"],
         latents,
         multiply_adds=batch * flops.energies_forward(m) // 2,
     )
-    return [*layers, energies]
+    return [*layers, mlps]
 
 
 def _generator_layers(config: ModelConfig, batch: int) -> Iterator[Layer]:
@@ -213,15 +213,12 @@ def _likelihood(config: ModelConfig, batch: int) -> Layer:
     def image_terms(image: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
         """-J + TV of both regions' colours and mask logits, as ``posterior_energy`` has it."""
         raw, logits = inputs
-        images = jnp.tanh(raw)
-        log_pi = regions.log_mixing_weights(logits)
+        log_pi = regions.log_mixing_weights(ops.Planes.of(logits, region=1)).array(region=1)
         zeros = jnp.zeros((batch, side, side, 3))
-        rendered = model.Regions(
-            images, jnp.exp(log_pi), zeros, zeros[..., :2], zeros, log_pi, logits
+        rendered = Regions(
+            jnp.tanh(raw), jnp.exp(log_pi), zeros, zeros[..., :2], zeros, log_pi, logits
         )
-        j = model.expected_log_likelihood(config, rendered, image, sigma=config.sigma)
-        variation = ops.total_variation(images[:, -1])
-        return config.tv_weight * variation - jnp.sum(j, axis=(1, 2, 3))
+        return energies.image_energy(config, rendered, image)
 
     shape = (batch, 2, side, side)
     return _layer(
@@ -242,7 +239,7 @@ def measure_device(
       side: of the square matrices; 0 for 2048 on a CPU and 8192 elsewhere.
       megabytes: of the copied arrays, from small to large.
     """
-    side = side or (2048 if jax.default_backend() == "cpu" else 8192)
+    side = side or (2048 if ops.on_cpu() else 8192)
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     matrix = (jax.random.normal(jax.random.key(0), (side, side)) / side**0.5).astype(dtype)
     with _products(precision):

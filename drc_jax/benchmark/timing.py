@@ -12,7 +12,9 @@ import numpy as np
 from drc_jax import langevin
 from drc_jax.benchmark import flops
 from drc_jax.config import TrainConfig
-from drc_jax.model import render as model
+from drc_jax.model.energies import posterior_energy, prior_energy
+from drc_jax.model.images import to_unit_range
+from drc_jax.model.render import init_params
 from drc_jax.training import devices
 from drc_jax.training import step as training_step
 from drc_jax.training.drc import DRC
@@ -202,8 +204,8 @@ def sampler(config: TrainConfig, what: str) -> Any:
     def some(params: Any, keys: jax.Array, z: jax.Array, images: jax.Array) -> jax.Array:
         def energy(z: jax.Array) -> jax.Array:
             if what == "prior":
-                return model.prior_energy(config.model, params, z)
-            return model.posterior_energy(config.model, params, z, images)
+                return prior_energy(config.model, params, z)
+            return posterior_energy(config.model, params, z, images)
 
         return langevin.sample(keys, energy, z, num_steps=steps[0], step_size=steps[1])
 
@@ -222,10 +224,10 @@ def sampler(config: TrainConfig, what: str) -> Any:
 def _sampler(config: TrainConfig, what: str) -> _Program:
     def arguments() -> tuple[Any, ...]:
         mesh = devices.data_mesh(config.num_devices)
-        params = jax.jit(model.init_params, static_argnums=0)(config.model, jax.random.key(0))
+        params = jax.jit(init_params, static_argnums=0)(config.model, jax.random.key(0))
         keys = jax.random.split(jax.random.key(2), config.batch_size)
         z = jax.random.normal(jax.random.key(1), (config.batch_size, config.model.latent_dim))
-        images = model.to_unit_range(jax.numpy.asarray(_images(config)))
+        images = to_unit_range(jax.numpy.asarray(_images(config)))
         inputs = jax.device_put((keys, z, images), devices.by_rows(mesh))
         return jax.device_put(params, devices.on_all(mesh)), *inputs
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from drc_jax.config import ModelConfig
 from drc_jax.errors import UserError
-from drc_jax.model.networks import BASE_SIZE
-from drc_jax.model.render import Params
+from drc_jax.model.networks import BASE_SIZE, Params
 
 _Take = Callable[[str, tuple[int, ...]], np.ndarray]
 

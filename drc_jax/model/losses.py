@@ -1,14 +1,17 @@
-"""The two losses of SPEC section 4; each returns (loss, aux) with unweighted terms in aux."""
+"""The two losses of docs/method.md, "4 Losses"; each returns (loss, aux), aux unweighted."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from drc_jax import ops
 from drc_jax.config import ModelConfig
-from drc_jax.model import render as model
-from drc_jax.model.render import Params
+from drc_jax.model import energies
+from drc_jax.model.images import as_images
+from drc_jax.model.networks import Params
+from drc_jax.model.render import classify, render
 
 # |x - image| / (2 sigma^2) is the plain error at this sigma.
 UNIT_SIGMA = 0.5**0.5
@@ -16,8 +19,8 @@ UNIT_SIGMA = 0.5**0.5
 Aux = dict[str, jax.Array]
 
 
-def orthogonality(config: ModelConfig, kernel: jax.Array) -> jax.Array:
-    """||W W^T * (1 - I)||, eq. 11: how far a convolution's filters are from orthogonal.
+def orthogonality(config: ModelConfig, kernel: Float[Array, "h w i o"]) -> Float[Array, ""]:
+    """||W W^T * (1 - I)|| (4.3): how far a convolution's filters are from orthogonal.
 
     Args:
       config: ``orthogonality`` chooses the Frobenius norm or its square.
@@ -41,16 +44,18 @@ def _convolutions(tree: Any) -> list[jax.Array]:
     return [leaf for leaf in jax.tree.leaves(tree) if leaf.ndim == 4]
 
 
-def _cross_entropy(target_logits: jax.Array, logits: jax.Array) -> jax.Array:
-    """-<softmax(target), log softmax(logits)>, mean over the batch (eq. 9)."""
+def _cross_entropy(
+    target_logits: Float[Array, "b k"], logits: Float[Array, "b k"]
+) -> Float[Array, ""]:
+    """-<softmax(target), log softmax(logits)>, mean over the batch (4.2)."""
     target = jax.nn.softmax(jax.lax.stop_gradient(target_logits), axis=-1)
     return -jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits, axis=-1), axis=-1))
 
 
 def generator_loss(
-    config: ModelConfig, params: Params, z: jax.Array, image: jax.Array
-) -> tuple[jax.Array, Aux]:
-    """The loss of generators and classifiers at fixed posterior samples (SPEC section 4).
+    config: ModelConfig, params: Params, z: Float[Array, "b d"], image: jax.typing.ArrayLike
+) -> tuple[Float[Array, ""], Aux]:
+    """The loss of generators and classifiers at fixed posterior samples (4.1).
 
         - mean J + tv_weight * mean TV + pseudo_label_weight * (H_f + H_b)
         + orthogonality_weight * sum over convolutions of orthogonality(W)
@@ -59,42 +64,43 @@ def generator_loss(
       config: the model.
       params: from ``init_params``; no gradient reaches ``params["ebm"]``.
       z: [B, D], posterior samples; no gradient flows into them.
-      image: [B, H, W, 3] in [-1, 1].
+      image: [B, H, W, 3], uint8 or floats in [-1, 1].
 
     Returns:
       The scalar loss, and the unweighted terms ``log_likelihood`` (mean J),
       ``total_variation``, ``orthogonality``, ``pseudo_label_foreground`` and
       ``pseudo_label_background`` with the monitors ``mean_pi_foreground`` and
       ``reconstruction_error`` (mean absolute error), all scalars.
+
+    Raises:
+      UserError: if images or latents are not what ``as_images`` takes.
     """
+    x = as_images(config, image, z)
     z = jax.lax.stop_gradient(z)
-    rendered = model.render(config, params, z)
+    rendered = render(config, params, z)
     sigma = config.sigma if config.scale_loss_likelihood else UNIT_SIGMA
-    j = model.expected_log_likelihood(config, rendered, image, sigma=sigma)
+    images, log_pi = rendered.planes()
+    j = energies.expected_log_likelihood(config, images, log_pi, x, sigma=sigma)
 
-    batch, side = image.shape[:2]
-    pairs = batch * side * (side - 1) * image.shape[-1]
-    variation = jnp.sum(ops.total_variation(rendered.images[:, -1])) / pairs
+    batch, side, _, channels = x.shape
+    pairs = batch * side * (side - 1) * channels
+    variation = jnp.sum(ops.total_variation(images.at("region", -1))) / pairs
 
-    energies = model.energy(config, params, z)
-    guesses = model.classify(config, params, rendered)
+    prior = energies.energy(config, params, z)
+    guesses = classify(config, params, rendered)
     nets = [params["generator"]["foreground"], params["generator"]["background"]]
     if config.orthogonality_classifiers:
         nets.append(params["classifier"])
     aux = {
-        "log_likelihood": jnp.mean(j),
+        "log_likelihood": j.mean(),
         "total_variation": variation,
         "orthogonality": jnp.sum(
             jnp.stack([orthogonality(config, kernel) for kernel in _convolutions(nets)])
         ),
-        "pseudo_label_foreground": _cross_entropy(
-            energies.foreground_logits, guesses["foreground"]
-        ),
-        "pseudo_label_background": _cross_entropy(
-            energies.background_logits, guesses["background"]
-        ),
-        "mean_pi_foreground": 1.0 - jnp.mean(rendered.pi[:, -1]),
-        "reconstruction_error": jnp.mean(jnp.abs(rendered.reconstruction - image)),
+        "pseudo_label_foreground": _cross_entropy(prior.foreground_logits, guesses["foreground"]),
+        "pseudo_label_background": _cross_entropy(prior.background_logits, guesses["background"]),
+        "mean_pi_foreground": jnp.mean(rendered.foreground_weight),
+        "reconstruction_error": jnp.mean(jnp.abs(rendered.reconstruction - x)),
     }
     loss = (
         -aux["log_likelihood"]
@@ -107,9 +113,12 @@ def generator_loss(
 
 
 def ebm_loss(
-    config: ModelConfig, params: Params, z_posterior: jax.Array, z_prior: jax.Array
-) -> tuple[jax.Array, Aux]:
-    """mean E(z+) - mean E(z-), eq. 7: lowers E on posterior samples, raises it on prior ones.
+    config: ModelConfig,
+    params: Params,
+    z_posterior: Float[Array, "b d"],
+    z_prior: Float[Array, "b d"],
+) -> tuple[Float[Array, ""], Aux]:
+    """mean E(z+) - mean E(z-) (4.4): lowers E on posterior samples, raises it on prior ones.
 
     Args:
       config: the model.
@@ -119,6 +128,7 @@ def ebm_loss(
     Returns:
       The scalar loss, and its terms ``energy_posterior`` and ``energy_prior``.
     """
-    positive = jnp.mean(model.energy(config, params, jax.lax.stop_gradient(z_posterior)).total)
-    negative = jnp.mean(model.energy(config, params, jax.lax.stop_gradient(z_prior)).total)
+    z_posterior, z_prior = jax.lax.stop_gradient((z_posterior, z_prior))
+    positive = jnp.mean(energies.energy(config, params, z_posterior).total)
+    negative = jnp.mean(energies.energy(config, params, z_prior).total)
     return positive - negative, {"energy_posterior": positive, "energy_prior": negative}

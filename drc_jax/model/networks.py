@@ -1,10 +1,23 @@
-"""The Linen modules of Table 2. All images and maps are NHWC."""
+"""The Linen modules of Table 2, and the ones that a config asks for. Everything is NHWC.
 
+Nothing outside this file knows Linen: ``generators``, ``energies`` and ``classifiers`` make the
+networks of a config, ``fresh`` and ``apply`` are pure.
+"""
+
+from typing import Any, NamedTuple
+
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from drc_jax import ops
+from drc_jax.config import ModelConfig
+from drc_jax.model.latents import Latents
+
+Params = dict[str, Any]
+"""``{"generator": ..., "classifier": ..., "ebm": ...}``, each with one entry per part of z."""
 
 # Column axis last: the rows of a kernel flattened to [out, in * kh * kw] are orthonormal.
 _orthogonal = nn.initializers.orthogonal(scale=1.0, column_axis=-1)
@@ -15,9 +28,27 @@ EBM_SLOPE = 0.2
 CLASSIFIER_SLOPE = 0.2
 
 
-def _squashed(planes: list[jax.Array]) -> jax.Array:
-    """C planes [B, H, W] -> [B, H, W, C] in (-1, 1)."""
-    return jnp.stack([jnp.tanh(plane) for plane in planes], axis=-1)
+Map = Float[Array, "b h w c"]
+Vector = Float[Array, "b d"]
+
+
+class Painted(NamedTuple):
+    """What a region's generator paints.
+
+    Attributes:
+      image: three channels in (-1, 1), I in (1.1).
+      logit: one channel, the mask logit m.
+      base: [B, 4, 4, C], the first map after its leaky ReLU, h.
+    """
+
+    image: ops.Planes
+    logit: ops.Planes
+    base: jax.Array
+
+
+def _head_planes(x: Map) -> ops.Planes:
+    """A head's output as channels, each computed once."""
+    return ops.stored(ops.Planes.of(x, channel=-1))
 
 
 class InstanceNorm(nn.Module):
@@ -26,7 +57,7 @@ class InstanceNorm(nn.Module):
     slope: float
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Map) -> Map:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         shift = self.param("shift", nn.initializers.zeros, (x.shape[-1],))
         return ops.instance_norm(x, scale, shift, slope=self.slope)
@@ -39,7 +70,7 @@ class UpBlock(nn.Module):
     dtype: ops.DType = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Map) -> Map:
         kernel = self.param("kernel", _orthogonal, (3, 3, x.shape[-1], self.features))
         x = ops.upsample_conv(x, kernel, self.dtype)
         return InstanceNorm(BLOCK_SLOPE, name="norm")(x)
@@ -52,7 +83,7 @@ class Head(nn.Module):
     dtype: ops.DType = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Map) -> Map:
         kernel = self.param("kernel", _orthogonal, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x = ops.conv3x3(x, kernel, self.dtype)
@@ -66,7 +97,7 @@ class Base(nn.Module):
     slope: float
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
+    def __call__(self, z: Vector) -> Map:
         outputs = BASE_SIZE * BASE_SIZE * self.channels
         x = nn.Dense(outputs, kernel_init=_orthogonal, name="linear")(z)
         x = nn.leaky_relu(x, self.slope)
@@ -88,8 +119,8 @@ class Generator(nn.Module):
     dtype: ops.DType = None
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """z [B, D] -> image [B, S, S, 3] in (-1, 1), mask logit [B, S, S], base [B, 4, 4, C]."""
+    def __call__(self, z: Vector) -> Painted:
+        """z [B, D] -> image, mask logit and base (1.1)."""
         base = Base(self.channels[0], self.base_slope, name="base")(z)
         x = base
         for i, features in enumerate(self.channels[1:]):
@@ -100,8 +131,9 @@ class Generator(nn.Module):
         bias = self.param("head_bias", nn.initializers.zeros, (4,))
         kernel = jnp.concatenate([image_kernel, mask_kernel], axis=-1)
         x = ops.conv3x3(x, kernel, self.dtype).astype(bias.dtype)
-        *colours, logit = ops.stored_planes(x + bias[None, None, None])
-        return _squashed(colours), logit, base
+        painted = _head_planes(x + bias[None, None, None])
+        image = ops.each(jnp.tanh, painted.at("channel", slice(3)))
+        return Painted(image, painted.at("channel", 3), base)
 
 
 class Reassignment(nn.Module):
@@ -119,13 +151,14 @@ class Reassignment(nn.Module):
     dtype: ops.DType = None
 
     @nn.compact
-    def __call__(self, z: jax.Array, background_base: jax.Array) -> jax.Array:
-        """z_s [B, D], b_lat [B, 4, 4, C] -> grid [B, S, S, 2] in (-1, 1), x then y."""
+    def __call__(self, z: Vector, background_base: Map) -> Map:
+        """z_s [B, D], h_b [B, 4, 4, C] -> grid [B, S, S, 2] in (-1, 1), x then y (1.1)."""
         own = Base(self.channels[0], self.base_slope, name="base")(z)
         x = jnp.concatenate([background_base, own], axis=-1)
         for i, features in enumerate(self.channels[1:]):
             x = UpBlock(features, self.dtype, name=f"block_{i}")(x)
-        return _squashed(ops.stored_planes(Head(2, self.dtype, name="head")(x)))
+        grid = _head_planes(Head(2, self.dtype, name="head")(x))
+        return ops.each(jnp.tanh, grid).array(channel=-1)
 
 
 class LatentEBM(nn.Module):
@@ -142,7 +175,7 @@ class LatentEBM(nn.Module):
     outputs: int
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
+    def __call__(self, z: Vector) -> Vector:
         """z [B, D] -> logits [B, outputs]."""
         for i in range(self.hidden_layers):
             z = nn.Dense(self.width, kernel_init=_orthogonal, name=f"linear_{i}")(z)
@@ -164,7 +197,7 @@ class Classifier(nn.Module):
     dtype: ops.DType = None
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> jax.Array:
+    def __call__(self, image: Map) -> Vector:
         """image [B, S, S, 3] in [-1, 1] -> logits [B, categories]."""
         x = image
         for i, features in enumerate(self.channels):
@@ -177,3 +210,55 @@ class Classifier(nn.Module):
             self.categories, (4, 4), padding="VALID", kernel_init=_orthogonal, name="out"
         )(x)  # fmt: skip
         return x.reshape(-1, self.categories)
+
+
+class Generators(NamedTuple):
+    """G_f and G_b, which are one module with two sets of parameters, and G_s."""
+
+    foreground: Generator
+    background: Generator
+    reassignment: Reassignment
+
+
+def generators(config: ModelConfig) -> Generators:
+    """The three generators of a config."""
+    sizes = config.generator_channels, config.generator_base_slope, _dtype(config)
+    return Generators(Generator(*sizes), Generator(*sizes), Reassignment(*sizes))
+
+
+def energies(config: ModelConfig) -> Latents[LatentEBM]:
+    """F_f, F_b and F_s of a config."""
+    return Latents(
+        LatentEBM(config.ebm_width, 2, config.num_fg_categories),
+        LatentEBM(config.ebm_width, 2, config.num_bg_categories),
+        LatentEBM(config.ebm_reassign_width, 3, 1),
+    )
+
+
+def classifiers(config: ModelConfig) -> dict[str, Classifier]:
+    """C_f and C_b of a config."""
+    categories = {"foreground": config.num_fg_categories, "background": config.num_bg_categories}
+    return {
+        name: Classifier(config.classifier_channels, number, _dtype(config))
+        for name, number in categories.items()
+    }
+
+
+# What JAX calls the precisions of products of float32 arrays. With bfloat16 only the convolutions
+# are rounded, so that the products left, those of the energies, are worth their full precision.
+_MATMUL = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "float32"}
+
+
+def _dtype(config: ModelConfig) -> ops.DType:
+    return jnp.bfloat16 if config.precision == "bfloat16" else None
+
+
+def apply(config: ModelConfig, module: nn.Module, params: Params, *inputs: jax.Array) -> Any:
+    """``module`` of ``inputs`` with its own parameters, in the config's precision; pure."""
+    with jax.default_matmul_precision(_MATMUL[config.precision]):
+        return module.apply({"params": params}, *inputs)
+
+
+def fresh(module: nn.Module, key: chex.PRNGKey, *inputs: jax.Array) -> Params:
+    """A module's parameters at the start, for inputs of these shapes."""
+    return module.init(key, *inputs)["params"]

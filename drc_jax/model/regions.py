@@ -1,149 +1,74 @@
-"""Region competition: likelihoods, responsibilities and mixing over a region axis of any size.
+"""Region competition: mixing, likelihood, responsibilities and J, for any number of regions.
 
-Shapes throughout: images [B, K, H, W, C] of K regions, mixing weights [B, K, H, W], one
-observed image [B, H, W, C]. Per-channel quantities keep the axis C; per-pixel ones have C = 1.
+Everything is made of ``ops.Planes``: planes [B, H, W] with an axis ``region``, and an axis
+``channel`` where a quantity has one per colour. A mixing weight has none, and is broadcast.
+The equations are those of docs/method.md, "1 Model".
 """
 
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
 
-from drc_jax.ops import planes, stored_planes
-from drc_jax.ops.interpolation import total
-
-# Everything here works on planes [B, H, W], one for each region and channel: see ``ops.planes``.
+from drc_jax.ops import Planes, each, log_sum_exp
 
 
-def split(x: jax.Array) -> list[list[jax.Array]]:
-    """[B, K, H, W, C] -> K lists of C planes [B, H, W]."""
-    return [planes(region) for region in planes(x, 1)]
+def log_mixing_weights(logits: Planes) -> Planes:
+    """log pi = log softmax over the regions of their mask logits (1.3)."""
+    return logits - log_sum_exp(logits, "region")
 
 
-def join(parts: list[list[jax.Array]]) -> jax.Array:
-    """What ``split`` undoes."""
-    return jnp.stack([jnp.stack(region, axis=-1) for region in parts], axis=1)
-
-
-def _sum_regions(parts: list[list[jax.Array]]) -> jax.Array:
-    """K lists of C planes -> [B, H, W, C]."""
-    return jnp.stack([total(channel) for channel in zip(*parts, strict=True)], axis=-1)
-
-
-def _highest(parts: list[jax.Array]) -> jax.Array:
-    return functools.reduce(jnp.maximum, parts)
-
-
-def log_mixing_weights(logits: jax.Array) -> jax.Array:
-    """log pi = log softmax over the regions of their mask logits.
-
-    Args:
-      logits: [B, K, H, W].
-
-    Returns:
-      [B, K, H, W].
-    """
-    parts = planes(logits, 1)
-    highest = jax.lax.stop_gradient(_highest(parts))
-    log_sum = highest + jnp.log(total(jnp.exp(logit - highest) for logit in parts))
-    return jnp.stack([logit - log_sum for logit in parts], axis=1)
+def mix(pi: Planes, images: Planes) -> Planes:
+    """x_hat = sum_k pi_k I_k (1.4)."""
+    return (pi * images).sum("region")
 
 
 def log_likelihood(
-    images: jax.Array, target: jax.Array, *, sigma: float, likelihood: str = "laplace"
-) -> jax.Array:
-    """log p_k up to a constant, per region, pixel and channel (SPEC section 1).
+    images: Planes, x: Planes, *, sigma: float, likelihood: str = "laplace"
+) -> Planes:
+    """log p_k = -|x - I_k| / (2 sigma^2) per region, pixel and channel, up to a constant (1.7).
 
     Args:
-      images: [B, K, H, W, C], what each region paints, in [-1, 1].
-      target: [B, H, W, C], the observed image in [-1, 1].
+      images: what each region paints, in [-1, 1].
+      x: the observed image in [-1, 1], without regions.
       sigma: scale of the likelihood.
-      likelihood: ``laplace``: -|x - image| / (2 sigma^2); ``gaussian``:
-        -(x - image)^2 / (2 sigma^2).
-
-    Returns:
-      [B, K, H, W, C].
+      likelihood: ``laplace``, or ``gaussian``: -(x - I_k)^2 / (2 sigma^2).
     """
-    distance = jnp.abs if likelihood == "laplace" else jnp.square
-    factor = -1.0 / (2.0 * sigma**2)
-    observed = stored_planes(target)
-    return join(
-        [
-            [factor * distance(x - painted) for x, painted in zip(observed, region, strict=True)]
-            for region in split(images)
-        ]
-    )
+    distance = each(jnp.abs if likelihood == "laplace" else jnp.square, x - images)
+    return -1.0 / (2.0 * sigma**2) * distance
 
 
-def responsibilities(log_pi: jax.Array, log_p: jax.Array, *, epsilon: float = 0.0) -> jax.Array:
-    """Posterior responsibilities gamma_k = pi_k p_k / sum_j pi_j p_j, in log space.
+def responsibilities(log_pi: Planes, log_p: Planes, *, epsilon: float = 0.0) -> Planes:
+    """gamma_k = pi_k p_k / sum_j pi_j p_j, in log space and without gradient (1.8).
 
     Args:
-      log_pi: [B, K, H, W], log mixing weights.
-      log_p: [B, K, H, W, C], from ``log_likelihood``; summed over channels first, C = 1, it
-        gives one responsibility per pixel.
+      log_pi: log mixing weights.
+      log_p: from ``log_likelihood``; summed over channels first, it gives one responsibility per
+        pixel.
       epsilon: the supplement's listings add 1e-8 to the denominator and leave the last region,
         the background, what the others do not claim; so this much of the joint density counts
         as the background's. 0 is the plain definition.
-
-    Returns:
-      gamma [B, K, H, W, C], summing to 1 over K, without gradient.
     """
-
-    def share(joint: list[jax.Array]) -> list[jax.Array]:
-        highest = _highest(joint)
-        if epsilon:
-            highest = jnp.maximum(highest, math.log(epsilon))
-        *others, last = [jnp.exp(each - highest) for each in joint]
-        if epsilon:
-            last += epsilon * jnp.exp(-highest)
-        densities = [*others, last]
-        whole = total(densities)
-        return [density / whole for density in densities]
-
-    weights = planes(log_pi, 1)
-    joint = [[w + p for p in region] for w, region in zip(weights, split(log_p), strict=True)]
-    shares = [share(list(channel)) for channel in zip(*joint, strict=True)]
-    return jax.lax.stop_gradient(join([list(region) for region in zip(*shares, strict=True)]))
+    joint = log_pi + log_p
+    highest = joint.max("region")
+    if epsilon:
+        highest = each(jnp.maximum, highest, math.log(epsilon))
+    density = each(jnp.exp, joint - highest)
+    if epsilon:
+        density = density.added("region", -1, each(jnp.exp, -highest) * epsilon)
+    return jax.lax.stop_gradient(density / density.sum("region"))
 
 
 def expected_log_likelihood(
-    gamma: jax.Array, log_pi: jax.Array, log_p: jax.Array, *, epsilon: float = 0.0
-) -> jax.Array:
-    """J = sum_k gamma_k (log(pi_k + epsilon) + log p_k), eq. 3 without the prior term.
+    gamma: Planes, log_pi: Planes, log_p: Planes, *, epsilon: float = 0.0
+) -> Planes:
+    """J = sum_k gamma_k (log pi_k + log p_k) (1.9).
 
     Args:
-      gamma, log_p: [B, K, H, W, C].
-      log_pi: [B, K, H, W].
-      epsilon: 1e-8 in the supplement's listings; 0 is the plain definition.
-
-    Returns:
-      [B, H, W, C].
+      gamma: from ``responsibilities``.
+      log_pi, log_p: as given there.
+      epsilon: added inside log pi: 1e-8 in the supplement's listings; 0 is the plain definition.
     """
     if epsilon:
-        log_pi = jnp.log(jnp.exp(log_pi) + epsilon)
-    terms = [
-        [g * (weight + p) for g, p in zip(gammas, densities, strict=True)]
-        for weight, gammas, densities in zip(
-            planes(log_pi, 1), split(gamma), split(log_p), strict=True
-        )
-    ]
-    return _sum_regions(terms)
-
-
-def mix(pi: jax.Array, images: jax.Array) -> jax.Array:
-    """x_hat = sum_k pi_k image_k.
-
-    Args:
-      pi: [B, K, H, W], summing to 1 over K.
-      images: [B, K, H, W, C].
-
-    Returns:
-      [B, H, W, C].
-    """
-    painted = [
-        [weight * channel for channel in region]
-        for weight, region in zip(planes(pi, 1), split(images), strict=True)
-    ]
-    return _sum_regions(painted)
+        log_pi = each(jnp.log, each(jnp.exp, log_pi) + epsilon)
+    return (gamma * (log_pi + log_p)).sum("region")

@@ -1,24 +1,21 @@
-"""The model as pure functions of (config, params, z): rendering and the two energies.
+"""What a latent renders to: the regions, and their categories. Pure functions of (config, params).
 
-``z`` is [B, D] with D = zf_dim + zb_dim + zs_dim, in that order. ``params`` is a plain pytree:
-``{"generator": ..., "classifier": ..., "ebm": ...}``, each with one entry per region.
+``params`` is a plain pytree from ``init_params``; ``z`` is [B, D].
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from drc_jax import ops
 from drc_jax.config import ModelConfig
 from drc_jax.model import networks, regions
-
-Params = dict[str, Any]
-
-# The supplement's listings add this inside log pi and in gamma's denominator.
-LISTING_EPSILON = 1e-8
+from drc_jax.model.latents import Latents, sizes, split_latents
+from drc_jax.model.networks import Params
+from drc_jax.ops import Planes
 
 
 class Regions(NamedTuple):
@@ -45,68 +42,18 @@ class Regions(NamedTuple):
 
     @property
     def foreground_weight(self) -> jax.Array:
-        """The weight of all foregrounds together, [B, H, W]."""
+        """[B, H, W] in [0, 1], the weight of all foregrounds together; above 0.5 is the mask."""
         return 1.0 - self.pi[:, -1]
 
-
-class Energy(NamedTuple):
-    """E(z) and its parts.
-
-    Attributes:
-      total: [B], LSE(F_f) + LSE(F_b) + F_s.
-      foreground_logits: [B, K_f], F_f(z_f).
-      background_logits: [B, K_b], F_b(z_b).
-    """
-
-    total: jax.Array
-    foreground_logits: jax.Array
-    background_logits: jax.Array
-
-
-# What JAX calls the precisions of products of float32 arrays. With bfloat16 only the convolutions
-# are rounded, so that the products left, those of the energies, are worth their full precision.
-_MATMUL = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "float32"}
-
-
-def _dtype(config: ModelConfig) -> ops.DType:
-    return jnp.bfloat16 if config.precision == "bfloat16" else None
-
-
-def _generator(config: ModelConfig) -> networks.Generator:
-    return networks.Generator(
-        config.generator_channels, config.generator_base_slope, _dtype(config)
-    )
-
-
-def _reassignment(config: ModelConfig) -> networks.Reassignment:
-    return networks.Reassignment(
-        config.generator_channels, config.generator_base_slope, _dtype(config)
-    )
-
-
-def _ebms(config: ModelConfig) -> dict[str, networks.LatentEBM]:
-    return {
-        "foreground": networks.LatentEBM(config.ebm_width, 2, config.num_fg_categories),
-        "background": networks.LatentEBM(config.ebm_width, 2, config.num_bg_categories),
-        "reassignment": networks.LatentEBM(config.ebm_reassign_width, 3, 1),
-    }
-
-
-def _classifiers(config: ModelConfig) -> dict[str, networks.Classifier]:
-    categories = {"foreground": config.num_fg_categories, "background": config.num_bg_categories}
-    return {
-        name: networks.Classifier(config.classifier_channels, number, _dtype(config))
-        for name, number in categories.items()
-    }
-
-
-def _apply(config: ModelConfig, module: nn.Module, params: Params, *inputs: jax.Array) -> Any:
-    with jax.default_matmul_precision(_MATMUL[config.precision]):
-        return module.apply({"params": params}, *inputs)
+    def planes(self) -> tuple[Planes, Planes]:
+        """``images`` and ``log_pi`` as planes, for the arithmetic of ``regions``."""
+        return Planes.of(self.images, region=1, channel=-1), Planes.of(self.log_pi, region=1)
 
 
 def init_params(config: ModelConfig, key: chex.PRNGKey) -> Params:
     """Fresh parameters: orthogonal weights of gain 1, biases 0, norm scales 1 and shifts 0.
+
+    Docs/method.md, "2 Networks (Table 2)".
 
     Args:
       config: the model.
@@ -114,55 +61,35 @@ def init_params(config: ModelConfig, key: chex.PRNGKey) -> Params:
 
     Returns:
       A plain pytree of float32 arrays.
+
+    Raises:
+      UserError: if ``config`` is no ``ModelConfig``.
     """
+    z = Latents(*(jnp.zeros((1, size)) for size in sizes(config)))
     keys = iter(jax.random.split(key, 8))
     side = config.image_size
-    z = dict(zip(("foreground", "background", "reassignment"), _zeros(config), strict=True))
     image = jnp.zeros((1, side, side, 3))
     base = jnp.zeros((1, networks.BASE_SIZE, networks.BASE_SIZE, config.generator_channels[0]))
-
-    def fresh(module: Any, *inputs: jax.Array) -> Any:
-        return module.init(next(keys), *inputs)["params"]
-
+    inputs = Latents((z.foreground,), (z.background,), (z.reassignment, base))
+    nets = networks.generators(config)
     return {
         "generator": {
-            "foreground": fresh(_generator(config), z["foreground"]),
-            "background": fresh(_generator(config), z["background"]),
-            "reassignment": fresh(_reassignment(config), z["reassignment"], base),
+            name: networks.fresh(net, next(keys), *arrays)
+            for name, net, arrays in zip(Latents._fields, nets, inputs, strict=True)
         },
-        "classifier": {name: fresh(net, image) for name, net in _classifiers(config).items()},
-        "ebm": {name: fresh(net, z[name]) for name, net in _ebms(config).items()},
+        "classifier": {
+            name: networks.fresh(net, next(keys), image)
+            for name, net in networks.classifiers(config).items()
+        },
+        "ebm": {
+            name: networks.fresh(net, next(keys), part)
+            for name, net, part in zip(Latents._fields, networks.energies(config), z, strict=True)
+        },
     }
 
 
-def _zeros(config: ModelConfig) -> tuple[jax.Array, jax.Array, jax.Array]:
-    return split_latents(config, jnp.zeros((1, config.latent_dim)))
-
-
-def to_unit_range(image: jax.Array) -> jax.Array:
-    """uint8 [0, 255] -> float32 [-1, 1]; floating point images pass through unchanged."""
-    if image.dtype == jnp.uint8:
-        return image.astype(jnp.float32) / 127.5 - 1.0
-    return image
-
-
-def split_latents(config: ModelConfig, z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """z [..., D] -> (z_f, z_b, z_s), split on the last axis.
-
-    Raises:
-      ValueError: where the last axis is not ``config.latent_dim``.
-    """
-    if z.shape[-1] != config.latent_dim:
-        raise ValueError(
-            f"z must have {config.latent_dim} = {config.zf_dim} + {config.zb_dim} + "
-            f"{config.zs_dim} latents on its last axis, got shape {z.shape}"
-        )
-    end = config.zf_dim + config.zb_dim
-    return z[..., : config.zf_dim], z[..., config.zf_dim : end], z[..., end:]
-
-
-def render(config: ModelConfig, params: Params, z: jax.Array) -> Regions:
-    """Paints the regions of each latent and mixes them (SPEC section 1).
+def render(config: ModelConfig, params: Params, z: Float[Array, "b d"]) -> Regions:
+    """Paints the regions of each latent and mixes them, (1.1) to (1.4) of docs/method.md.
 
     Args:
       config: the model.
@@ -171,60 +98,46 @@ def render(config: ModelConfig, params: Params, z: jax.Array) -> Regions:
 
     Returns:
       ``Regions`` with K = 2.
+
+    Raises:
+      UserError: if z has another size, or ``config`` is no ``ModelConfig``.
     """
     z_f, z_b, z_s = split_latents(config, z)
+    g_f, g_b, g_s = networks.generators(config)
     nets = params["generator"]
-    generator = _generator(config)
-    fg_image, fg_logit, _ = _apply(config, generator, nets["foreground"], z_f)
-    bg_image, bg_logit, base = _apply(config, generator, nets["background"], z_b)
-    mover = _reassignment(config)
-    grid = _apply(config, mover, nets["reassignment"], z_s, jax.lax.stop_gradient(base))
-    # One gather moves the background's colours and its mask logit together.
-    source = jnp.concatenate([bg_image, bg_logit[..., None]], axis=-1)
-    *moved_colours, moved_logit = ops.planes(ops.grid_sample(source, grid))
-    logits = jnp.stack([fg_logit, moved_logit], axis=1)
-    images = jnp.stack([fg_image, jnp.stack(moved_colours, axis=-1)], axis=1)
-    log_pi = regions.log_mixing_weights(logits)
-    pi = jnp.exp(log_pi)
+    foreground = networks.apply(config, g_f, nets["foreground"], z_f)
+    background = networks.apply(config, g_b, nets["background"], z_b)
+    base = jax.lax.stop_gradient(background.base)
+    grid = networks.apply(config, g_s, nets["reassignment"], z_s, base)
+    moved_image, moved_logit = _reassigned(background, grid)
+
+    images = Planes.stack("region", [foreground.image, moved_image])
+    log_pi = regions.log_mixing_weights(Planes.stack("region", [foreground.logit, moved_logit]))
+    pi = ops.each(jnp.exp, log_pi)
     return Regions(
-        images=images,
-        pi=pi,
-        background_source=bg_image,
+        images=images.array(region=1, channel=-1),
+        pi=pi.array(region=1),
+        background_source=background.image.array(channel=-1),
         grid=grid,
-        reconstruction=regions.mix(pi, images),
-        log_pi=log_pi,
-        mask_logits=jnp.stack([fg_logit, bg_logit], axis=1),
+        reconstruction=regions.mix(pi, images).array(channel=-1),
+        log_pi=log_pi.array(region=1),
+        mask_logits=Planes.stack("region", [foreground.logit, background.logit]).array(region=1),
     )
 
 
-def energy(config: ModelConfig, params: Params, z: jax.Array) -> Energy:
-    """E(z) = LSE(F_f(z_f)) + LSE(F_b(z_b)) + F_s(z_s) (SPEC section 1).
-
-    Args:
-      config: the model.
-      params: from ``init_params``.
-      z: [B, D].
-
-    Returns:
-      ``Energy``.
-    """
-    parts = dict(
-        zip(("foreground", "background", "reassignment"), split_latents(config, z), strict=True)
-    )
-    logits = {
-        name: _apply(config, net, params["ebm"][name], parts[name])
-        for name, net in _ebms(config).items()
-    }
-    total = (
-        jax.nn.logsumexp(logits["foreground"], axis=-1)
-        + jax.nn.logsumexp(logits["background"], axis=-1)
-        + logits["reassignment"][:, 0]
-    )
-    return Energy(total, logits["foreground"], logits["background"])
+def _reassigned(
+    background: networks.Painted, grid: Float[Array, "b h w 2"]
+) -> tuple[Planes, Planes]:
+    """I_b' and m_b' (1.2): one sampling moves the background's image and its mask logit."""
+    source = Planes.stack("channel", [*background.image.along("channel"), background.logit])
+    moved = Planes.of(ops.grid_sample(source.array(channel=-1), grid), channel=-1)
+    return moved.at("channel", slice(3)), moved.at("channel", 3)
 
 
 def classify(config: ModelConfig, params: Params, rendered: Regions) -> dict[str, jax.Array]:
     """Category logits of the generated foreground and of the background before re-assignment.
+
+    C_k(I_k) in (4.2) of docs/method.md.
 
     Args:
       config: the model.
@@ -240,70 +153,6 @@ def classify(config: ModelConfig, params: Params, rendered: Regions) -> dict[str
         seen = {"foreground": seen["foreground"] * gates[:, 0],
                 "background": seen["background"] * gates[:, 1]}  # fmt: skip
     return {
-        name: _apply(config, net, params["classifier"][name], seen[name])
-        for name, net in _classifiers(config).items()
+        name: networks.apply(config, net, params["classifier"][name], seen[name])
+        for name, net in networks.classifiers(config).items()
     }
-
-
-def expected_log_likelihood(
-    config: ModelConfig, rendered: Regions, image: jax.Array, *, sigma: float
-) -> jax.Array:
-    """J per pixel, and per channel where responsibilities are (SPEC section 1).
-
-    Args:
-      config: the model.
-      rendered: from ``render``.
-      image: [B, H, W, 3] in [-1, 1].
-      sigma: scale of the likelihood; ``sqrt(0.5)`` leaves errors undivided.
-
-    Returns:
-      [B, H, W, 3], or [B, H, W, 1] with responsibilities per pixel.
-    """
-    log_p = regions.log_likelihood(
-        rendered.images, image, sigma=sigma, likelihood=config.likelihood
-    )
-    epsilon = LISTING_EPSILON
-    if config.responsibility == "pixel":
-        # Three channels' densities multiply to far below the listing's epsilon, which would hand
-        # every badly fitted pixel to the background.
-        log_p, epsilon = jnp.sum(log_p, axis=-1, keepdims=True), 0.0
-    gamma = regions.responsibilities(rendered.log_pi, log_p, epsilon=epsilon)
-    return regions.expected_log_likelihood(gamma, rendered.log_pi, log_p, epsilon=epsilon)
-
-
-def prior_energy(config: ModelConfig, params: Params, z: jax.Array) -> jax.Array:
-    """U0(z) = E(z) + |z|^2 / 2.
-
-    Args:
-      config: the model.
-      params: from ``init_params``.
-      z: [B, D].
-
-    Returns:
-      [B].
-    """
-    return energy(config, params, z).total + 0.5 * jnp.sum(jnp.square(z), axis=-1)
-
-
-def posterior_energy(
-    config: ModelConfig, params: Params, z: jax.Array, image: jax.Array
-) -> jax.Array:
-    """U1(z) = E(z) + |z|^2 / 2 - w sum_i J_i(z, x) + 0.01 w TV(b_img'), w = langevin_weight.
-
-    Args:
-      config: the model.
-      params: from ``init_params``.
-      z: [B, D].
-      image: [B, H, W, 3] in [-1, 1].
-
-    Returns:
-      [B].
-    """
-    rendered = render(config, params, z)
-    # Taken apart once for both terms, so that their slopes meet plane by plane.
-    parts = regions.split(rendered.images)
-    rendered = rendered._replace(images=regions.join(parts))
-    j = expected_log_likelihood(config, rendered, image, sigma=config.sigma)
-    variation = ops.total_variation(jnp.stack(parts[-1], axis=-1))
-    misfit = config.tv_weight * variation - jnp.sum(j, axis=(1, 2, 3))
-    return prior_energy(config, params, z) + config.langevin_weight * misfit

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from drc_jax import inference
 from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
-from drc_jax.model import render as model
-from drc_jax.model.render import Params, Regions
+from drc_jax.model.networks import Params
+from drc_jax.model.render import Regions, render
 from drc_jax.training import state as train_state
 from drc_jax.training import update as updates
 from drc_jax.training.state import Chains, TrainState
@@ -87,7 +87,7 @@ class DRC:
         num_steps: int = 0,
         num_restarts: int = 1,
     ) -> Regions:
-        return inference.infer_lowest_energy(
+        return inference.infer(
             config.model,
             params,
             keys,
@@ -110,6 +110,6 @@ class DRC:
         return "try a smaller optimizer.generator_learning_rate, or optimizer.clip_norm"
 
 
-_render = functools.partial(jax.jit, static_argnums=0)(model.render)
+_render = functools.partial(jax.jit, static_argnums=0)(render)
 
 DEFAULT = DRC()

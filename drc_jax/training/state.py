@@ -11,8 +11,8 @@ import optax
 
 from drc_jax.config import ModelConfig, OptimizerConfig, TrainConfig
 from drc_jax.errors import UserError
-from drc_jax.model import render as model
-from drc_jax.model.render import Params
+from drc_jax.model.networks import Params
+from drc_jax.model.render import init_params
 
 # Folded into the seed for what a run begins with: no training step has this number.
 _START = 2**32 - 1
@@ -119,7 +119,7 @@ def fresh_state(
     optimizer_pair: tuple[optax.GradientTransformation, optax.GradientTransformation],
 ) -> TrainState:
     """A state at step 0 without chains: orthogonal parameters, optimizers at rest."""
-    params = model.init_params(config.model, start_keys(config.seed)[0])
+    params = init_params(config.model, start_keys(config.seed)[0])
     generator, ebm = optimizer_pair
     generator_params, ebm_params = split_params(params)
     return TrainState(

@@ -12,14 +12,14 @@ import optax
 
 from drc_jax import langevin
 from drc_jax.config import ModelConfig, OptimizerConfig, SamplerConfig, TrainConfig
-from drc_jax.model import losses
-from drc_jax.model import render as model
-from drc_jax.model.render import Params
+from drc_jax.model import energies, losses
+from drc_jax.model.images import to_unit_range
+from drc_jax.model.latents import Latents, split_latents
+from drc_jax.model.networks import Params
 from drc_jax.training import state as train_state
 from drc_jax.training.state import Chains, TrainState, split_params
 
 Metrics = dict[str, jax.Array]
-LATENT_PARTS = ("foreground", "background", "reassignment")
 Optimizers = tuple[optax.GradientTransformation, optax.GradientTransformation]
 
 
@@ -57,8 +57,8 @@ class Terms:
         of the energies.
     """
 
-    posterior_energy: Callable[..., jax.Array] = model.posterior_energy
-    prior_energy: Callable[..., jax.Array] = model.prior_energy
+    posterior_energy: Callable[..., jax.Array] = energies.posterior_energy
+    prior_energy: Callable[..., jax.Array] = energies.prior_energy
     generator_loss: Callable[..., tuple[jax.Array, Metrics]] = losses.generator_loss
     ebm_loss: Callable[..., tuple[jax.Array, Metrics]] = losses.ebm_loss
     optimizers: Callable[[OptimizerConfig], Optimizers] = train_state.optimizers
@@ -161,7 +161,7 @@ def _sampled_gradients(
     chains: Chains,
 ) -> _Part:
     """Samples the chains of some images; gradients and metrics of both losses there."""
-    image = model.to_unit_range(image)
+    image = to_unit_range(image)
     z = _sampled(terms, config, params, image, keys, chains)
     trained, trained_ebm = split_params(params)
     (generator_loss, generator_aux), generator_gradient = jax.value_and_grad(
@@ -263,5 +263,5 @@ def _finished(monitors: _Monitors) -> Metrics:
 
 def _mean_squares(config: ModelConfig, name: str, z: jax.Array) -> Metrics:
     """Mean z^2 of every latent part."""
-    parts = zip(LATENT_PARTS, model.split_latents(config, z), strict=True)
+    parts = zip(Latents._fields, split_latents(config, z), strict=True)
     return {f"{name}_{part}": jnp.mean(jnp.square(latents)) for part, latents in parts}

@@ -1,0 +1,137 @@
+"""The energies of docs/method.md, "1 Model": E, U0 and U1."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from drc_jax import ops
+from drc_jax.config import ModelConfig
+from drc_jax.model import networks, regions
+from drc_jax.model.images import as_images
+from drc_jax.model.latents import Latents, split_latents
+from drc_jax.model.networks import Params
+from drc_jax.model.render import Regions, render
+from drc_jax.ops import Planes
+
+# The supplement's listings add this inside log pi and in gamma's denominator.
+LISTING_EPSILON = 1e-8
+
+
+class Energy(NamedTuple):
+    """E(z) and its parts.
+
+    Attributes:
+      total: [B], LSE(F_f) + LSE(F_b) + F_s.
+      foreground_logits: [B, K_f], F_f(z_f).
+      background_logits: [B, K_b], F_b(z_b).
+    """
+
+    total: jax.Array
+    foreground_logits: jax.Array
+    background_logits: jax.Array
+
+
+def energy(config: ModelConfig, params: Params, z: Float[Array, "b d"]) -> Energy:
+    """E(z) = LSE(F_f(z_f)) + LSE(F_b(z_b)) + F_s(z_s) (1.5).
+
+    Args:
+      config: the model.
+      params: from ``init_params``.
+      z: [B, D].
+
+    Returns:
+      ``Energy``.
+    """
+    f, b, s = (
+        networks.apply(config, net, params["ebm"][name], part)
+        for name, net, part in zip(
+            Latents._fields, networks.energies(config), split_latents(config, z), strict=True
+        )
+    )
+    total = jax.nn.logsumexp(f, axis=-1) + jax.nn.logsumexp(b, axis=-1) + s[:, 0]
+    return Energy(total, f, b)
+
+
+def prior_energy(config: ModelConfig, params: Params, z: Float[Array, "b d"]) -> Float[Array, " b"]:
+    """U0(z) = E(z) + |z|^2 / 2 (1.6).
+
+    Args:
+      config: the model.
+      params: from ``init_params``.
+      z: [B, D].
+
+    Returns:
+      [B].
+
+    Raises:
+      UserError: if z has another size or holds no floats.
+    """
+    return energy(config, params, z).total + 0.5 * jnp.sum(jnp.square(z), axis=-1)
+
+
+def posterior_energy(
+    config: ModelConfig, params: Params, z: Float[Array, "b d"], image: jax.typing.ArrayLike
+) -> Float[Array, " b"]:
+    """U1(z) = U0(z) + w (tv_weight TV(I_b') - sum_i J_i(z, x)), w = langevin_weight (1.10).
+
+    Args:
+      config: the model.
+      params: from ``init_params``.
+      z: [B, D].
+      image: [B, H, W, 3], uint8 or floats in [-1, 1].
+
+    Returns:
+      [B].
+
+    Raises:
+      UserError: if images or latents are not what ``as_images`` takes.
+    """
+    x = as_images(config, image, z)
+    misfit = image_energy(config, render(config, params, z), x)
+    return prior_energy(config, params, z) + config.langevin_weight * misfit
+
+
+def image_energy(
+    config: ModelConfig, rendered: Regions, x: Float[Array, "b h w 3"]
+) -> Float[Array, " b"]:
+    """tv_weight TV(I_b') - sum_i J_i, what U1 has beyond U0.
+
+    Args:
+      config: the model.
+      rendered: from ``render``.
+      x: [B, H, W, 3] in [-1, 1].
+
+    Returns:
+      [B].
+    """
+    # Taken apart once for both terms, so that their cotangents meet plane by plane.
+    images, log_pi = rendered.planes()
+    j = expected_log_likelihood(config, images, log_pi, x, sigma=config.sigma)
+    return config.tv_weight * ops.total_variation(images.at("region", -1)) - j.pixel_sums()
+
+
+def expected_log_likelihood(
+    config: ModelConfig, images: Planes, log_pi: Planes, x: Float[Array, "b h w 3"], *, sigma: float
+) -> Planes:
+    """J per pixel, and per channel where responsibilities are, (1.7) to (1.9).
+
+    Args:
+      config: the model.
+      images, log_pi: from ``Regions.planes``.
+      x: [B, H, W, 3] in [-1, 1].
+      sigma: scale of the likelihood; ``sqrt(0.5)`` leaves errors undivided.
+
+    Returns:
+      Planes with a channel axis, or none with one responsibility per pixel.
+    """
+    observed = ops.stored(Planes.of(x, channel=-1))
+    log_p = regions.log_likelihood(images, observed, sigma=sigma, likelihood=config.likelihood)
+    epsilon = LISTING_EPSILON
+    if config.responsibility == "pixel":
+        # Three channels' densities multiply to far below the listing's epsilon, which would hand
+        # every badly fitted pixel to the background.
+        log_p, epsilon = log_p.sum("channel"), 0.0
+    gamma = regions.responsibilities(log_pi, log_p, epsilon=epsilon)
+    return regions.expected_log_likelihood(gamma, log_pi, log_p, epsilon=epsilon)
