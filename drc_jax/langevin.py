@@ -5,6 +5,7 @@
 
 import collections
 import functools
+import inspect
 import operator
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import Array, Float
 
 from drc_jax.errors import UserError
@@ -64,7 +66,7 @@ def sample(
     energy_fn: EnergyFn,
     z: Any,
     *,
-    num_steps: int,
+    num_steps: int | Array,
     step_size: float | Array,
     temperature: float | Array = 1.0,
     diagnostics: bool = False,
@@ -109,7 +111,7 @@ def sample(
     z = jax.tree.map(_latents, z)
     if has_key_per_chain(key):
         chex.assert_tree_shape_prefix(z, (len(key),))
-    run = functools.partial(_run, energy_fn, num_steps, diagnostics)
+    run = functools.partial(_run, _without_jit(energy_fn), num_steps, diagnostics)
     arguments = (key, z, step_size, temperature, first_step)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((arguments, num_steps))):
         return run(*arguments)
@@ -244,17 +246,41 @@ def _compiled_once(run: Callable[..., Any], *arguments: Any) -> Any:
     """``run(*arguments)``, compiled once for all functions that trace to the same program.
 
     ``jit`` would key its cache by ``run`` itself, which is new at every call, and keep what it
-    closes over. Here the program's text is the key, and what is closed over an argument.
+    closes over. Here the program's text is the key, and what is closed over an argument. A program
+    that its text does not determine is compiled for this call and not kept.
     """
     closed, shapes = jax.make_jaxpr(run, return_shape=True)(*arguments)
-    text = f"{jax.default_backend()} {closed.jaxpr}"
+    jaxpr = closed.jaxpr
+    text = f"{jax.default_backend()} {jaxpr}"
     with _LOCK:
         program = _PROGRAMS.pop(text, None)
         if program is None:
-            jaxpr = closed.jaxpr
             program = jax.jit(lambda consts, leaves: jax.core.eval_jaxpr(jaxpr, consts, *leaves))
-        _PROGRAMS[text] = program
+        # An address stands for a function, as of a callback.
+        if " at 0x" not in text and not _hides_arrays(jaxpr):
+            _PROGRAMS[text] = program
         while len(_PROGRAMS) > _PROGRAMS_KEPT:
             _PROGRAMS.popitem(last=False)
     leaves = program(closed.consts, jax.tree.leaves(arguments))
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+
+
+def _hides_arrays(jaxpr: Jaxpr) -> bool:
+    """Whether arrays that its text does not show lie inside, as in a ``jit`` over them."""
+    parameters = [
+        leaf for eqn in jaxpr.eqns for leaf in jax.tree.leaves(tuple(eqn.params.values()))
+    ]
+    return any(
+        isinstance(leaf, np.ndarray | jax.Array)
+        or (isinstance(leaf, ClosedJaxpr) and (leaf.consts or _hides_arrays(leaf.jaxpr)))
+        or (isinstance(leaf, Jaxpr) and _hides_arrays(leaf))
+        for leaf in parameters
+    )
+
+
+def _without_jit(energy_fn: EnergyFn) -> EnergyFn:
+    """What ``jax.jit`` wrapped: the loop is compiled anyhow, and shows what it closes over."""
+    return inspect.unwrap(energy_fn, stop=lambda function: not isinstance(function, _JITTED))
+
+
+_JITTED = type(jax.jit(lambda: None))

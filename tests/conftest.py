@@ -19,6 +19,13 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import jax
 import pytest
+from jaxtyping import config as shape_checks
+from jaxtyping import install_import_hook
+
+# The shapes that these rooms' signatures state are checked at every call.
+install_import_hook(
+    ["drc_jax.ops", "drc_jax.model", "drc_jax.langevin", "drc_jax.inference"], "beartype.beartype"
+)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -48,6 +55,14 @@ def file_size_limit() -> Callable[[int], contextlib.AbstractContextManager[None]
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limited
+
+
+@pytest.fixture
+def as_users_call() -> Iterator[None]:
+    """Without the checks of shapes, for tests of what users are told who have no such checks."""
+    shape_checks.update("jaxtyping_disable", True)
+    yield
+    shape_checks.update("jaxtyping_disable", False)
 
 
 # Files that take minutes: first, so that no worker is left with one of them at the end, and left

@@ -1,6 +1,9 @@
 """The sampler on energies whose behaviour is known exactly."""
 
 import functools
+import gc
+import re
+import weakref
 
 import chex
 import jax
@@ -9,8 +12,10 @@ import numpy as np
 import pytest
 
 from drc_jax import langevin
+from drc_jax.errors import UserError
 
 KEY = jax.random.key(7)
+JIT = jax.jit
 
 
 def gaussian_energy(z):
@@ -77,10 +82,12 @@ def test_pytrees_and_scalar_energies():
     chex.assert_trees_all_equal_structs(trace.mean_square, z)
     np.testing.assert_allclose(trace.mean_square["a"][0], 1.0)
     np.testing.assert_allclose(trace.gradient_norm[0], np.sqrt(5 * 2 + 15))
-    # Every leaf gets noise of its own.
-    drift = 1 - 0.2**2 / 2
-    noise = {k: np.ravel(v) for k, v in (("a", out["a"]), ("b", out["b"][1]))}
-    assert len(np.unique(np.concatenate([*noise.values()]) - drift**4)) == 25
+    # Without the drift, every number of every leaf has noise of its own.
+    still = langevin.sample(KEY, energy, z, num_steps=4, step_size=0.2, temperature=0.0)
+    for leaf, start in zip(jax.tree.leaves(still), jax.tree.leaves(z), strict=True):
+        np.testing.assert_allclose(leaf, start * (1 - 0.2**2 / 2) ** 4, rtol=1e-6)
+    noise = jax.tree.map(jnp.subtract, out, still)
+    assert len(np.unique(np.concatenate([np.ravel(n) for n in jax.tree.leaves(noise)]))) == 30
 
 
 def test_chains_do_not_depend_on_each_other():
@@ -150,22 +157,156 @@ def test_state_and_noise_are_float32_whatever_the_energy_computes_in():
 
 
 @pytest.mark.parametrize("jitted", [False, True])
-def test_one_trace_serves_all_calls_of_the_same_shapes(jitted):
-    traces = []
+def test_a_step_is_the_equation_and_the_sampler_its_repetition(jitted):
+    z = jnp.array([[0.3, -2.0], [1.5, 0.1]])
+    step = functools.partial(langevin.step, energy_fn=gaussian_energy)
+    if jitted:
+        step = jax.jit(step)
+    still = step(key=KEY, z=z, step_size=0.4, temperature=0.0)
+    np.testing.assert_allclose(still, z * (1 - 0.4**2 / 2), rtol=1e-6)
+    noise = (step(key=KEY, z=z, step_size=0.4) - still) / 0.4
+    cold = (step(key=KEY, z=z, step_size=0.4, temperature=0.25) - still) / 0.4
+    np.testing.assert_allclose(cold, noise / 2, rtol=1e-4, atol=1e-6)
 
+    stepped = z
+    for t in range(3):
+        stepped = step(key=jax.random.fold_in(KEY, t), z=stepped, step_size=0.1)
+    sampled = langevin.sample(KEY, gaussian_energy, z, num_steps=3, step_size=0.1)
+    np.testing.assert_allclose(sampled, stepped, rtol=1e-6)
+
+
+def test_two_parts_of_a_chain_are_the_whole():
+    z = jnp.ones((3, 2))
+    sample = functools.partial(langevin.sample, KEY, gaussian_energy, step_size=0.3)
+    half = sample(z, num_steps=4)
+    parts = sample(half, num_steps=3, first_step=4)
+    np.testing.assert_array_equal(parts, sample(z, num_steps=7))
+    assert not np.allclose(parts, sample(half, num_steps=3))
+
+
+def test_a_traced_number_of_steps_needs_one_program():
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def run(num_steps):
+        return langevin.sample(
+            KEY, gaussian_energy, jnp.ones((3, 2)), num_steps=num_steps, step_size=0.3
+        )
+
+    for number in (1, 5):
+        expected = langevin.sample(
+            KEY, gaussian_energy, jnp.ones((3, 2)), num_steps=number, step_size=0.3
+        )
+        np.testing.assert_allclose(run(number), expected, rtol=1e-6)
+
+
+def test_under_jit_one_trace_serves_all_calls_of_the_same_shapes():
+    chex.clear_trace_counter()
+
+    @chex.assert_max_traces(n=1)
     def energy(z):
-        traces.append(z)
         return gaussian_energy(z)
 
+    @jax.jit
     def run(key, z, delta):
         return langevin.sample(key, energy, z, num_steps=3, step_size=delta)
 
-    if jitted:
-        run = jax.jit(run)
     first = run(jax.random.key(0), jnp.zeros((2, 3)), 0.1)
     second = run(jax.random.key(1), jnp.ones((2, 3)), 0.2)
-    assert len(traces) == 1
     assert not np.allclose(first, second)
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "compiled"),
+    [(lambda f: f, 1), (jax.jit, 1), (lambda f: functools.partial(JIT(f)), 4)],
+)
+def test_fresh_lambdas_over_fresh_arrays_leave_nothing(monkeypatch, wrapped, compiled):
+    """The README's use: every call has a function of its own, over images of its own.
+
+    They share a program, unless a ``jit`` of the caller's hides the arrays from it.
+    """
+    made = []
+    monkeypatch.setattr(jax, "jit", lambda f: made.append(1) or JIT(f))
+    monkeypatch.setattr(langevin, "_PROGRAMS", type(langevin._PROGRAMS)())
+    alive, results = [], []
+    for number in range(4):
+        centre = jnp.full((64, 3), float(number))
+        z = langevin.sample(
+            KEY,
+            wrapped(lambda z, centre=centre: gaussian_energy(z - centre)),
+            jnp.zeros((64, 3)),
+            num_steps=3,
+            step_size=0.1,
+        )
+        results.append(np.asarray(z))
+        alive.append(weakref.ref(centre))
+        del centre, z
+    gc.collect()
+    assert [reference() for reference in alive] == [None] * 4
+    assert len(made) == compiled
+    # They are no constants of one program: chain n is drawn to its own centre.
+    pull = results[0] - results[3]
+    np.testing.assert_allclose(pull, -3.0 * (1 - (1 - 0.1**2 / 2) ** 3), rtol=1e-4)
+
+
+def test_functions_that_differ_in_a_number_are_not_taken_for_each_other():
+    z = jnp.ones((2, 3))
+    options = dict(num_steps=1, step_size=0.1, temperature=0.0)
+    one = langevin.sample(KEY, lambda z: 1.0 * gaussian_energy(z), z, **options)
+    two = langevin.sample(KEY, lambda z: (1.0 + 2**-20) * gaussian_energy(z), z, **options)
+    far = langevin.sample(KEY, lambda z: 3.0 * gaussian_energy(z), z, **options)
+    np.testing.assert_allclose(one, 1 - 0.1**2 / 2, rtol=1e-7)
+    np.testing.assert_allclose(two, 1 - (1 + 2**-20) * 0.1**2 / 2, rtol=1e-7)
+    np.testing.assert_allclose(far, 1 - 3 * 0.1**2 / 2, rtol=1e-7)
+
+
+def test_functions_that_differ_in_a_callback_are_not_taken_for_each_other():
+    def centred(place):
+        shape = jax.ShapeDtypeStruct((3,), jnp.float32)
+        centre = np.full(3, place, np.float32)
+        return lambda z: gaussian_energy(z - jax.pure_callback(lambda: centre, shape)[None])
+
+    for place in (1.0, 5.0):
+        z = langevin.sample(
+            KEY, centred(place), jnp.zeros((2, 3)), num_steps=1, step_size=0.1, temperature=0.0
+        )
+        np.testing.assert_allclose(z, place * 0.1**2 / 2, rtol=1e-6)
+
+
+def test_programs_that_are_kept_are_few():
+    for size in range(1, langevin._PROGRAMS_KEPT + 4):
+        langevin.sample(KEY, gaussian_energy, jnp.zeros((1, size)), num_steps=1, step_size=0.1)
+    assert len(langevin._PROGRAMS) == langevin._PROGRAMS_KEPT
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(num_steps=0), "num_steps must be at least 1, got 0"),
+        (dict(num_steps=-3), "num_steps must be at least 1, got -3"),
+        (dict(num_steps=2.5), "num_steps must be an integer, got 2.5"),
+        (dict(step_size=0.0), "step_size must be finite and greater than 0, got 0.0"),
+        (dict(step_size=-0.1), "step_size must be finite and greater than 0, got -0.1"),
+        (dict(step_size=np.nan), "step_size must be finite and greater than 0, got nan"),
+        (dict(step_size="0.1"), "step_size must be a number"),
+        (dict(temperature=-1.0), "temperature must be finite and at least 0, got -1.0"),
+    ],
+)
+def test_numbers_that_no_chain_can_run_with_are_refused(changes, message, as_users_call):
+    options = dict(num_steps=1, step_size=0.1) | changes
+    with pytest.raises(UserError, match=re.escape(message)):
+        langevin.sample(KEY, gaussian_energy, jnp.zeros((2, 3)), **options)
+
+
+def test_latents_that_are_no_floats_are_refused():
+    with pytest.raises(UserError, match="latents must be floats, got int32"):
+        langevin.sample(
+            KEY, gaussian_energy, jnp.zeros((2, 3), jnp.int32), num_steps=1, step_size=0.1
+        )
+
+
+def test_a_chain_that_diverges_is_returned_as_it_is():
+    z = langevin.sample(KEY, gaussian_energy, jnp.ones((2, 3)), num_steps=300, step_size=4.0)
+    assert not np.isfinite(z).any()
 
 
 def test_diagnostics_cost_nothing_when_off():
@@ -177,9 +318,8 @@ def test_diagnostics_cost_nothing_when_off():
                 KEY, gaussian_energy, z, num_steps=3, step_size=0.1, diagnostics=diagnostics
             )
         )(jnp.zeros((2, 3)))
-        inner = jaxpr.eqns[-1].params["jaxpr"].jaxpr
-        (scan,) = [eqn for eqn in inner.eqns if eqn.primitive.name == "scan"]
+        (scan,) = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "scan"]
         return len(scan.outvars)
 
-    assert loop_outputs(False) == 1
+    assert loop_outputs(False) == 2  # the number of the step, and the state
     assert loop_outputs(True) == 4

@@ -44,11 +44,10 @@ def energy(config: ModelConfig, params: Params, z: Float[Array, "b d"]) -> Energ
     Returns:
       ``Energy``.
     """
+    parts = split_latents(config, z)
     f, b, s = (
         networks.apply(config, net, params["ebm"][name], part)
-        for name, net, part in zip(
-            Latents._fields, networks.energies(config), split_latents(config, z), strict=True
-        )
+        for name, net, part in zip(Latents._fields, networks.energies(config), parts, strict=True)
     )
     total = jax.nn.logsumexp(f, axis=-1) + jax.nn.logsumexp(b, axis=-1) + s[:, 0]
     return Energy(total, f, b)

@@ -1,6 +1,6 @@
 """The parts of z, named once."""
 
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -8,10 +8,8 @@ from jaxtyping import Array, Float
 from drc_jax.config import ModelConfig
 from drc_jax.errors import UserError
 
-T = TypeVar("T")
 
-
-class Latents(NamedTuple, Generic[T]):
+class Latents(NamedTuple):
     """Something for each part of z, in its order; ``Latents._fields`` are the names.
 
     Attributes:
@@ -20,12 +18,12 @@ class Latents(NamedTuple, Generic[T]):
       reassignment: z_s, the pixel re-assignment.
     """
 
-    foreground: T
-    background: T
-    reassignment: T
+    foreground: Any
+    background: Any
+    reassignment: Any
 
 
-def sizes(config: ModelConfig) -> Latents[int]:
+def sizes(config: ModelConfig) -> Latents:
     """D_f, D_b and D_s.
 
     Raises:
@@ -39,7 +37,7 @@ def sizes(config: ModelConfig) -> Latents[int]:
     return Latents(config.zf_dim, config.zb_dim, config.zs_dim)
 
 
-def split_latents(config: ModelConfig, z: Float[Array, "*n d"]) -> Latents[Array]:
+def split_latents(config: ModelConfig, z: Float[Array, "*n d"]) -> Latents:
     """z [..., D] -> (z_f, z_b, z_s), split on the last axis.
 
     Raises:
@@ -57,6 +55,6 @@ def split_latents(config: ModelConfig, z: Float[Array, "*n d"]) -> Latents[Array
     return Latents(z[..., :foreground], z[..., foreground:end], z[..., end:])
 
 
-def join_latents(parts: Latents[Array]) -> Float[Array, "*n d"]:
+def join_latents(parts: Latents) -> Float[Array, "*n d"]:
     """What ``split_latents`` undoes."""
     return jnp.concatenate(parts, axis=-1)

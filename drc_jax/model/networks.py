@@ -28,7 +28,6 @@ EBM_SLOPE = 0.2
 CLASSIFIER_SLOPE = 0.2
 
 
-Map = Float[Array, "b h w c"]
 Vector = Float[Array, "b d"]
 
 
@@ -46,7 +45,7 @@ class Painted(NamedTuple):
     base: jax.Array
 
 
-def _head_planes(x: Map) -> ops.Planes:
+def _head_planes(x: Float[Array, "b h w c"]) -> ops.Planes:
     """A head's output as channels, each computed once."""
     return ops.stored(ops.Planes.of(x, channel=-1))
 
@@ -57,7 +56,7 @@ class InstanceNorm(nn.Module):
     slope: float
 
     @nn.compact
-    def __call__(self, x: Map) -> Map:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         shift = self.param("shift", nn.initializers.zeros, (x.shape[-1],))
         return ops.instance_norm(x, scale, shift, slope=self.slope)
@@ -70,7 +69,7 @@ class UpBlock(nn.Module):
     dtype: ops.DType = None
 
     @nn.compact
-    def __call__(self, x: Map) -> Map:
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b 2*h 2*w o"]:
         kernel = self.param("kernel", _orthogonal, (3, 3, x.shape[-1], self.features))
         x = ops.upsample_conv(x, kernel, self.dtype)
         return InstanceNorm(BLOCK_SLOPE, name="norm")(x)
@@ -83,7 +82,7 @@ class Head(nn.Module):
     dtype: ops.DType = None
 
     @nn.compact
-    def __call__(self, x: Map) -> Map:
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h w o"]:
         kernel = self.param("kernel", _orthogonal, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x = ops.conv3x3(x, kernel, self.dtype)
@@ -97,7 +96,7 @@ class Base(nn.Module):
     slope: float
 
     @nn.compact
-    def __call__(self, z: Vector) -> Map:
+    def __call__(self, z: Vector) -> Float[Array, "b 4 4 c"]:
         outputs = BASE_SIZE * BASE_SIZE * self.channels
         x = nn.Dense(outputs, kernel_init=_orthogonal, name="linear")(z)
         x = nn.leaky_relu(x, self.slope)
@@ -151,7 +150,9 @@ class Reassignment(nn.Module):
     dtype: ops.DType = None
 
     @nn.compact
-    def __call__(self, z: Vector, background_base: Map) -> Map:
+    def __call__(
+        self, z: Vector, background_base: Float[Array, "b 4 4 c"]
+    ) -> Float[Array, "b s s 2"]:
         """z_s [B, D], h_b [B, 4, 4, C] -> grid [B, S, S, 2] in (-1, 1), x then y (1.1)."""
         own = Base(self.channels[0], self.base_slope, name="base")(z)
         x = jnp.concatenate([background_base, own], axis=-1)
@@ -175,7 +176,7 @@ class LatentEBM(nn.Module):
     outputs: int
 
     @nn.compact
-    def __call__(self, z: Vector) -> Vector:
+    def __call__(self, z: Vector) -> Float[Array, "b k"]:
         """z [B, D] -> logits [B, outputs]."""
         for i in range(self.hidden_layers):
             z = nn.Dense(self.width, kernel_init=_orthogonal, name=f"linear_{i}")(z)
@@ -197,7 +198,7 @@ class Classifier(nn.Module):
     dtype: ops.DType = None
 
     @nn.compact
-    def __call__(self, image: Map) -> Vector:
+    def __call__(self, image: Float[Array, "b s s 3"]) -> Float[Array, "b k"]:
         """image [B, S, S, 3] in [-1, 1] -> logits [B, categories]."""
         x = image
         for i, features in enumerate(self.channels):
@@ -226,7 +227,7 @@ def generators(config: ModelConfig) -> Generators:
     return Generators(Generator(*sizes), Generator(*sizes), Reassignment(*sizes))
 
 
-def energies(config: ModelConfig) -> Latents[LatentEBM]:
+def energies(config: ModelConfig) -> Latents:
     """F_f, F_b and F_s of a config."""
     return Latents(
         LatentEBM(config.ebm_width, 2, config.num_fg_categories),

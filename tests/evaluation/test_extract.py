@@ -9,20 +9,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from drc_jax import inference
 from drc_jax.config import DataConfig, ModelConfig, SamplerConfig, TrainConfig
 from drc_jax.data.pictures.decode import EXTENSIONS, read_mask, read_picture
 from drc_jax.data.pictures.files import Problem, list_files, output_stems
 from drc_jax.errors import UserError
 from drc_jax.evaluation.cutouts import from_square, to_square
 from drc_jax.evaluation.extract import extract, write_failures
-from drc_jax.inference import infer_latents
-from drc_jax.model import render as model
+from drc_jax.model.render import init_params
 from drc_jax.runs import checkpoint
 from drc_jax.runs.workdir import claimed
 from tests.helpers import hostile
@@ -293,41 +290,8 @@ CONFIG = TrainConfig(
 def params():
     """Noise in the place of trained parameters; initialising would be one more compile."""
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(lambda: model.init_params(CONFIG.model, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: init_params(CONFIG.model, jax.random.key(0)))
     return jax.tree.map(lambda x: rng.normal(size=x.shape, scale=0.3).astype(np.float32), shapes)
-
-
-def test_restarts_keep_the_chain_of_lowest_energy_for_each_image(params):
-    config, key = CONFIG.model, jax.random.key(0)
-    images = np.random.default_rng(0).integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
-    options = dict(num_steps=3, step_size=0.1)
-    chains = [
-        infer_latents(config, params, jax.random.fold_in(key, i), images, **options)
-        for i in range(5)
-    ]
-    energies = np.stack([inference._energy(config, params, z, images) for z in chains])
-    best = energies.argmin(axis=0)
-    assert len(set(best)) > 1  # images differ in which chain is theirs
-    expected = inference._render(
-        config, params, jnp.stack([chains[winner][i] for i, winner in enumerate(best)])
-    )
-    kept = inference.infer_lowest_energy(config, params, key, images, num_restarts=5, **options)
-    np.testing.assert_allclose(kept.pi, expected.pi, atol=1e-5)
-    np.testing.assert_allclose(kept.images, expected.images, atol=1e-5)
-    with pytest.raises(ValueError, match="num_restarts"):
-        inference.infer_lowest_energy(config, params, key, images, num_restarts=0, **options)
-
-
-def test_energies_that_are_no_numbers_never_win():
-    nan = np.float32("nan")
-    energy, z = inference._lower(
-        jnp.array([1.0, nan, 2.0, nan]),
-        jnp.zeros((4, 1)),
-        jnp.array([nan, 5.0, 1.0, nan]),
-        jnp.ones((4, 1)),
-    )
-    np.testing.assert_array_equal(energy, [1.0, 5.0, 1.0, nan])
-    np.testing.assert_array_equal(z[:3, 0], [0, 1, 1])
 
 
 @dataclasses.dataclass
@@ -341,10 +305,10 @@ class Trained:
 # In a process of its own: programs' flags share names. Tells how often inference was compiled.
 PROGRAM = """if True:
     import atexit
-    from drc_jax.inference import infer_latents
+    from drc_jax import inference
     from experiments import cli, extract
 
-    atexit.register(lambda: print("compiled", infer_latents._cache_size()))
+    atexit.register(lambda: print("compiled", inference._advance._cache_size()))
     cli.run(extract.main)
 """
 

@@ -9,7 +9,7 @@ from drc_jax.data.packed.writing import write_split
 from drc_jax.evaluation.evaluate import evaluate
 from drc_jax.evaluation.report import Evaluation
 from drc_jax.inference import image_keys, infer
-from drc_jax.model import render as model
+from drc_jax.model.render import init_params
 from tests.helpers.small import ONE_BLOCK
 
 # Few steps: programs of other batch sizes round differently, and long chains amplify that.
@@ -20,7 +20,7 @@ COUNT, SIDE, STEPS = 7, 8, 10
 def params():
     """Noise in the place of trained parameters, so that masks are of every kind."""
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(lambda: model.init_params(ONE_BLOCK, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: init_params(ONE_BLOCK, jax.random.key(0)))
     return jax.tree.map(lambda x: rng.normal(size=x.shape, scale=0.3).astype(np.float32), shapes)
 
 

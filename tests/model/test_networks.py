@@ -3,12 +3,13 @@
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import drc_jax
 from drc_jax.benchmark import flops
-from drc_jax.model import render as model
+from drc_jax.model.latents import Latents, join_latents, sizes, split_latents
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +57,13 @@ def test_table_2_at_the_papers_size():
     assert kernel(shapes["ebm"]["reassignment"]["linear_0"]) == (1024, 200)
 
     z = jax.ShapeDtypeStruct((2, config.latent_dim), np.float32)
-    regions = jax.eval_shape(lambda p, z: model.render(config, p, z), shapes, z)
+    regions = jax.eval_shape(lambda p, z: drc_jax.render(config, p, z), shapes, z)
     assert regions.images.shape == (2, 2, 128, 128, 3)
     assert regions.pi.shape == (2, 2, 128, 128)
     assert regions.grid.shape == (2, 128, 128, 2)
 
 
-def test_cost_is_that_of_the_papers_section_10():
+def test_cost_is_that_of_the_method_page():
     config = drc_jax.TrainConfig()
     assert flops.posterior_step(config.model) / 1e9 == pytest.approx(59, abs=1)
     sampling = 40 * 48 * flops.posterior_step(config.model)
@@ -70,7 +71,29 @@ def test_cost_is_that_of_the_papers_section_10():
     assert (flops.train_iteration(config) - sampling) / 1e12 == pytest.approx(4.5, abs=0.6)
 
 
-def test_latents_of_the_wrong_size_are_refused(params):
+def test_latents_of_the_wrong_size_are_refused(params, as_users_call):
     config = drc_jax.ModelConfig(zf_dim=6, zb_dim=2, zs_dim=5)
-    with pytest.raises(ValueError, match=r"13 = 6 \+ 2 \+ 5"):
-        model.split_latents(config, np.zeros((1, 12)))
+    with pytest.raises(drc_jax.UserError, match=r"13 = 6 \+ 2 \+ 5"):
+        drc_jax.render(config, params, jnp.zeros((1, 12)))
+    with pytest.raises(drc_jax.UserError, match="floats, got int32"):
+        drc_jax.prior_energy(config, params, jnp.zeros((1, 13), jnp.int32))
+
+
+def test_parts_of_z_are_split_in_their_order_and_joined_again():
+    config = drc_jax.ModelConfig(zf_dim=6, zb_dim=2, zs_dim=5)
+    z = jnp.arange(26.0).reshape(2, 13)
+    parts = split_latents(config, z)
+    assert Latents(*(part.shape[-1] for part in parts)) == sizes(config) == (6, 2, 5)
+    np.testing.assert_array_equal(parts.background[0], [6.0, 7.0])
+    np.testing.assert_array_equal(join_latents(parts), z)
+
+
+def test_a_run_config_in_the_place_of_a_model_config_is_named(params, as_users_call):
+    run = drc_jax.TrainConfig()
+    for function in (
+        lambda: drc_jax.init_params(run, jax.random.key(0)),
+        lambda: drc_jax.render(run, params, jnp.zeros((1, 13))),
+        lambda: drc_jax.prior_energy(run, params, jnp.zeros((1, 13))),
+    ):
+        with pytest.raises(drc_jax.UserError, match=r"got TrainConfig; pass config\.model"):
+            function()

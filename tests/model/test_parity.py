@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 import drc_jax
+from drc_jax.model import regions
+from drc_jax.model.energies import energy
+from drc_jax.model.render import classify
 
 
 class Case:
@@ -93,19 +96,21 @@ def test_rendered_regions(case):
 
 def test_class_logits_and_energies(case):
     rendered = jax.jit(drc_jax.render, static_argnums=0)(case.config, case.params, case.z)
-    logits = drc_jax.model.classify(case.config, case.params, rendered)
+    logits = classify(case.config, case.params, rendered)
     np.testing.assert_allclose(logits["foreground"], case["fg_class_logits"], atol=1e-4)
     np.testing.assert_allclose(logits["background"], case["bg_class_logits"], atol=1e-4)
-    energy = drc_jax.model.energy(case.config, case.params, case.z)
-    np.testing.assert_allclose(energy.total, case["ebm_value"][:, 0], atol=1e-4)
-    np.testing.assert_allclose(energy.foreground_logits, case["ebm_fg_logits"], atol=1e-4)
-    np.testing.assert_allclose(energy.background_logits, case["ebm_bg_logits"], atol=1e-4)
+    prior = energy(case.config, case.params, case.z)
+    np.testing.assert_allclose(prior.total, case["ebm_value"][:, 0], atol=1e-4)
+    np.testing.assert_allclose(prior.foreground_logits, case["ebm_fg_logits"], atol=1e-4)
+    np.testing.assert_allclose(prior.background_logits, case["ebm_bg_logits"], atol=1e-4)
 
 
 def test_responsibilities(case):
     rendered = jax.jit(drc_jax.render, static_argnums=0)(case.config, case.params, case.z)
-    log_p = drc_jax.regions.log_likelihood(rendered.images, case.image, sigma=case.config.sigma)
-    gamma = drc_jax.regions.responsibilities(rendered.log_pi, log_p, epsilon=1e-8)
+    images, log_pi = rendered.planes()
+    x = drc_jax.ops.Planes.of(case.image, channel=-1)
+    log_p = regions.log_likelihood(images, x, sigma=case.config.sigma)
+    gamma = regions.responsibilities(log_pi, log_p, epsilon=1e-8).array(region=1, channel=-1)
     np.testing.assert_allclose(gamma[:, 0], nhwc(case["responsibility_f"]), atol=1e-4)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from drc_jax.model import regions
+from drc_jax.ops import Planes
 
 RNG = np.random.default_rng(3)
 
@@ -15,6 +16,18 @@ def draw(num_regions):
     images = RNG.uniform(-1, 1, (2, num_regions, 4, 5, 3))
     target = RNG.uniform(-1, 1, (2, 4, 5, 3))
     return pi, images, target
+
+
+def weights(pi):
+    return Planes.of(jnp.asarray(pi, jnp.float32), region=1)
+
+
+def painted(images):
+    return Planes.of(jnp.asarray(images, jnp.float32), region=1, channel=-1)
+
+
+def observed(image):
+    return Planes.of(jnp.asarray(image, jnp.float32), channel=-1)
 
 
 @pytest.mark.parametrize("num_regions", [2, 3, 5])
@@ -30,16 +43,22 @@ def test_against_the_plain_definition(num_regions, likelihood, per):
     gamma = weighted / weighted.sum(1, keepdims=True)
     j = (gamma * (np.log(pi)[..., None] + log_p)).sum(1)
 
-    f32 = [jnp.asarray(a, jnp.float32) for a in (pi, images, target)]
-    ours = regions.log_likelihood(f32[1], f32[2], sigma=0.25, likelihood=likelihood)
+    log_pi = weights(np.log(pi))
+    ours = regions.log_likelihood(
+        painted(images), observed(target), sigma=0.25, likelihood=likelihood
+    )
+    axes = dict(region=1, channel=-1)
     if per == "pixel":
-        ours = jnp.sum(ours, axis=-1, keepdims=True)
-    np.testing.assert_allclose(ours, log_p, rtol=1e-4, atol=1e-5)
-    ours_gamma = regions.responsibilities(jnp.log(f32[0]), ours)
-    np.testing.assert_allclose(ours_gamma, gamma, atol=1e-5)
-    ours_j = regions.expected_log_likelihood(ours_gamma, jnp.log(f32[0]), ours)
+        ours = ours.sum("channel")
+        axes = dict(region=1)
+        log_p, gamma, j = log_p[..., 0], gamma[..., 0], j[..., 0]
+    np.testing.assert_allclose(ours.array(**axes), log_p, rtol=1e-4, atol=1e-5)
+    ours_gamma = regions.responsibilities(log_pi, ours)
+    np.testing.assert_allclose(ours_gamma.array(**axes), gamma, atol=1e-5)
+    del axes["region"]
+    ours_j = regions.expected_log_likelihood(ours_gamma, log_pi, ours).array(**axes)
     np.testing.assert_allclose(ours_j, j, rtol=1e-4)
-    mixed = regions.mix(f32[0], f32[1])
+    mixed = regions.mix(weights(pi), painted(images)).array(channel=-1)
     np.testing.assert_allclose(mixed, (pi[..., None] * images).sum(1), atol=1e-5)
 
 
@@ -49,26 +68,27 @@ def test_epsilon_is_the_listings():
     p = np.exp(-np.abs(target[:, None] - images) / (2 * 0.25**2))
     f, b = pi[..., None].transpose(1, 0, 2, 3, 4), p.transpose(1, 0, 2, 3, 4)
     gamma_f = f[0] * b[0] / (f[0] * b[0] + f[1] * b[1] + 1e-8)
-    log_p = regions.log_likelihood(
-        jnp.asarray(images, jnp.float32), jnp.asarray(target, jnp.float32), sigma=0.25
-    )
-    log_pi = jnp.log(jnp.asarray(pi, jnp.float32))
-    gamma = regions.responsibilities(log_pi, log_p, epsilon=1e-8)
+    log_p = regions.log_likelihood(painted(images), observed(target), sigma=0.25)
+    gamma = regions.responsibilities(weights(np.log(pi)), log_p, epsilon=1e-8)
+    gamma = gamma.array(region=1, channel=-1)
     np.testing.assert_allclose(gamma[:, 0], gamma_f, atol=1e-5)
     np.testing.assert_allclose(gamma[:, 1], 1 - gamma_f, atol=1e-5)
     np.testing.assert_allclose(gamma[0, 0, 0, 0], 0.0)
 
 
 def test_no_gradient_through_responsibilities():
-    log_pi = jnp.log(jnp.full((1, 2, 1, 1), 0.5))
-    log_p = jnp.zeros((1, 2, 1, 1, 3))
-    slope = jax.grad(lambda lp: jnp.sum(regions.responsibilities(log_pi, lp)[:, 0]))(log_p)
-    np.testing.assert_array_equal(slope, 0.0)
+    log_pi = weights(np.log(np.full((1, 2, 1, 1), 0.5)))
+
+    def share(log_p):
+        gamma = regions.responsibilities(log_pi, painted(log_p))
+        return jnp.sum(gamma.array(region=1, channel=-1)[:, 0])
+
+    np.testing.assert_array_equal(jax.grad(share)(jnp.zeros((1, 2, 1, 1, 3))), 0.0)
 
 
 def test_finite_where_densities_underflow():
-    log_pi = jnp.array([-200.0, 0.0]).reshape(1, 2, 1, 1)
-    log_p = jnp.array([-500.0, -900.0]).reshape(1, 2, 1, 1, 1)
+    log_pi = weights(np.array([-200.0, 0.0]).reshape(1, 2, 1, 1))
+    log_p = weights(np.array([-500.0, -900.0]).reshape(1, 2, 1, 1))
     gamma = regions.responsibilities(log_pi, log_p)
-    np.testing.assert_allclose(gamma.ravel(), [1.0, 0.0])
-    assert np.isfinite(regions.expected_log_likelihood(gamma, log_pi, log_p)).all()
+    np.testing.assert_allclose(gamma.array(region=1).ravel(), [1.0, 0.0])
+    assert np.isfinite(regions.expected_log_likelihood(gamma, log_pi, log_p).array()).all()

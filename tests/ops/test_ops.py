@@ -1,4 +1,4 @@
-"""Array operations against their definitions, values and gradients."""
+"""The fast forms against ``ops.definitions``, values and gradients, and those against numbers."""
 
 import functools
 import re
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from drc_jax import ops
-from drc_jax.ops import convolutions, interpolation
+from drc_jax.ops import convolutions, definitions, interpolation
 
 RNG = np.random.default_rng(5)
 grid_sample = jax.jit(ops.grid_sample)
@@ -20,42 +20,55 @@ def normal(*shape):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def value_and_slopes(function, above, *inputs):
+def value_and_cotangents(function, above, *inputs):
     value, pull = jax.vjp(function, *inputs)
     return value, *pull(above)
+
+
+def assert_same_function(fast, plain, *inputs, atol=5e-5, gradient_atol=1e-4):
+    """Values, and cotangents of all inputs for a random one of the output."""
+    above = normal(*jax.eval_shape(plain, *inputs).shape)
+    value, *ours = value_and_cotangents(fast, above, *inputs)
+    expected, *theirs = value_and_cotangents(plain, above, *inputs)
+    np.testing.assert_allclose(value, expected, atol=atol)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.shape == other.shape
+        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=gradient_atol)
 
 
 @pytest.mark.parametrize("height, width", [(4, 4), (1, 1), (2, 7), (8, 16)])
 @pytest.mark.parametrize("channels", [(3, 5), (6, 1), (16, 2)])
 @pytest.mark.parametrize(
-    "fast, direct",
+    "fast, plain",
     [
-        (convolutions.upsample_conv_product, convolutions.upsample_conv_direct),
-        (convolutions.conv3x3_product, convolutions.conv3x3_direct),
+        (convolutions.upsample_conv_product, definitions.upsample_conv),
+        (convolutions.conv3x3_product, definitions.conv3x3),
+        (ops.upsample_conv, definitions.upsample_conv),
+        (ops.conv3x3, definitions.conv3x3),
     ],
 )
-def test_product_forms_equal_direct_forms(height, width, channels, fast, direct):
+def test_convolutions(height, width, channels, fast, plain):
     x, kernel = normal(2, height, width, channels[0]), normal(3, 3, *channels)
-    above = normal(*jax.eval_shape(direct, x, kernel).shape)
-    value, *slopes = value_and_slopes(fast, above, x, kernel)
-    expected, *expected_slopes = value_and_slopes(direct, above, x, kernel)
-    np.testing.assert_allclose(value, expected, atol=5e-5)
-    for ours, theirs in zip(slopes, expected_slopes, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert_same_function(fast, plain, x, kernel)
 
 
 @pytest.mark.parametrize("height, width, channels", [(1, 1, 2), (2, 3, 5), (4, 6, 3), (1, 5, 4)])
-def test_both_forms_of_interpolation_are_one_linear_map_and_its_transpose(height, width, channels):
+@pytest.mark.parametrize(
+    "form, transposed",
+    [
+        (interpolation.by_slices, interpolation.by_slices_transposed),
+        (interpolation.by_weights, interpolation.by_weights_transposed),
+    ],
+)
+def test_both_forms_of_interpolation_and_their_transposes(
+    height, width, channels, form, transposed
+):
     taps = normal(2, height, width, 3, 3, channels)
-    slope = normal(2, 2 * height, 2 * width, channels)
-    image = interpolation.by_slices(taps)
-    found = interpolation.by_weights(taps)
-    np.testing.assert_allclose(found, image, atol=2e-6)
-    for transposed in (interpolation.by_slices_transposed, interpolation.by_weights_transposed):
-        below = transposed(slope)
-        np.testing.assert_allclose(jnp.vdot(below, taps), jnp.vdot(slope, image), rtol=1e-4)
-        (expected,) = jax.linear_transpose(interpolation.by_slices, taps)(slope)
-        np.testing.assert_allclose(below, expected, atol=2e-6)
+    cotangent = normal(2, 2 * height, 2 * width, channels)
+    np.testing.assert_allclose(form(taps), definitions.interpolate(taps), atol=2e-6)
+    (expected,) = jax.linear_transpose(definitions.interpolate, taps)(cotangent)
+    np.testing.assert_allclose(transposed(cotangent), expected, atol=2e-6)
+    assert_same_function(interpolation.interpolate, definitions.interpolate, taps, atol=2e-6)
 
 
 def test_interpolation_sums_in_float32_and_keeps_the_dtype():
@@ -70,14 +83,14 @@ def test_interpolation_sums_in_float32_and_keeps_the_dtype():
 
 def test_upsampling_clamps_edges_and_uses_half_pixel_centres():
     x = jnp.array([0.0, 4.0, 8.0]).reshape(1, 3, 1, 1)
-    rows = convolutions.upsample(x)[0, :, 0, 0]
+    rows = definitions.upsample(x)[0, :, 0, 0]
     np.testing.assert_allclose(rows, [0.0, 1.0, 3.0, 5.0, 7.0, 8.0])
 
 
 def test_convolution_is_cross_correlation_with_zeros_outside():
     x = jnp.zeros((1, 3, 3, 1)).at[0, 0, 0, 0].set(1.0)
     kernel = jnp.arange(9.0).reshape(3, 3, 1, 1)
-    for conv in (convolutions.conv3x3_product, convolutions.conv3x3_direct):
+    for conv in (convolutions.conv3x3_product, definitions.conv3x3):
         np.testing.assert_allclose(conv(x, kernel)[0, :2, :2, 0], [[4.0, 3.0], [1.0, 0.0]])
 
 
@@ -151,35 +164,26 @@ def test_total_variation_and_instance_norm():
 
 
 @pytest.mark.parametrize("slope", [1.0, 0.01, 0.2])
-def test_instance_norm_and_its_written_out_slopes_against_autodiff(slope):
-    def plain(x, scale, shift):
-        mean = jnp.mean(x, (1, 2), keepdims=True)
-        deviation = jnp.sqrt(jnp.mean((x - mean) ** 2, (1, 2), keepdims=True) + 1e-5)
-        y = (x - mean) / deviation * scale[None, None, None] + shift[None, None, None]
-        return jnp.where(y >= 0, y, slope * y)
-
-    def ours(x, scale, shift):
-        return ops.instance_norm(x, scale, shift, slope=slope)
-
+def test_instance_norm_and_its_written_out_gradient(slope):
     inputs = 3.0 + 2.0 * normal(2, 6, 5, 4), normal(4), normal(4)
-    above = normal(*inputs[0].shape)
-    value, *slopes = value_and_slopes(ours, above, *inputs)
-    expected, *expected_slopes = value_and_slopes(plain, above, *inputs)
-    np.testing.assert_allclose(value, expected, atol=1e-5)
-    for mine, theirs in zip(slopes, expected_slopes, strict=True):
-        assert mine.shape == theirs.shape
-        np.testing.assert_allclose(mine, theirs, atol=2e-5)
+    fast, plain = (
+        functools.partial(form, slope=slope)
+        for form in (ops.instance_norm, definitions.instance_norm)
+    )
+    assert_same_function(fast, plain, *inputs, atol=1e-5, gradient_atol=2e-5)
 
 
-def test_planes_take_apart_what_stack_puts_together():
-    x = normal(2, 3, 4)
-    for axis in (0, 1, -1):
-        parts = ops.planes(x, axis)
-        assert len(parts) == x.shape[axis]
-        np.testing.assert_array_equal(jnp.stack(parts, axis), x)
+def test_total_variation_and_grid_sample_against_their_definitions():
+    image = normal(2, 5, 7, 3)
+    assert_same_function(ops.total_variation, definitions.total_variation, image)
+    # Away from pixel centres, where the interpolation has kinks, and partly outside.
+    grid = jnp.asarray(RNG.uniform(-1.4, 1.4, (2, 4, 6, 2)), jnp.float32)
+    assert_same_function(ops.grid_sample, definitions.grid_sample, image, grid, gradient_atol=2e-4)
+    planes = ops.Planes.of(image, channel=-1)
+    np.testing.assert_array_equal(ops.total_variation(planes), ops.total_variation(image))
 
 
-def test_stored_is_the_identity_with_its_slope():
+def test_stored_is_the_identity_with_its_gradient():
     x = normal(3, 5)
 
     def paid(y):
@@ -187,8 +191,8 @@ def test_stored_is_the_identity_with_its_slope():
 
     for function in (ops.stored, jax.jit(ops.stored), jax.vmap(ops.stored)):
         np.testing.assert_array_equal(function(x), x)
-    slope = jax.grad(lambda x: paid(ops.stored(2.0 * x)))(x)
-    np.testing.assert_allclose(slope, jax.grad(lambda x: paid(2.0 * x))(x), rtol=1e-6)
+    gradient = jax.grad(lambda x: paid(ops.stored(2.0 * x)))(x)
+    np.testing.assert_allclose(gradient, jax.grad(lambda x: paid(2.0 * x))(x), rtol=1e-6)
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere it does nothing")

@@ -1,0 +1,181 @@
+"""Inference on new images: keys, restarts, pieces, and what is refused."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import drc_jax
+from drc_jax import inference, langevin
+from tests.helpers.small import ONE_BLOCK as CONFIG
+
+KEY = jax.random.key(0)
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Noise in the place of trained parameters."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: drc_jax.init_params(CONFIG, jax.random.key(0)))
+    draws = jax.tree.map(lambda x: rng.normal(size=x.shape, scale=0.3), shapes)
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), draws)
+
+
+@pytest.fixture
+def infer(params):
+    return functools.partial(drc_jax.infer, CONFIG, params)
+
+
+def test_chains_start_from_noise_and_run_on_the_posterior_energy(params, infer):
+    start_key, chain_key = jax.random.split(KEY)
+    z = langevin.sample(
+        chain_key,
+        lambda z: drc_jax.posterior_energy(CONFIG, params, z, IMAGES),
+        jax.random.normal(start_key, (6, CONFIG.latent_dim)),
+        num_steps=4,
+        step_size=0.1,
+    )
+    expected = drc_jax.render(CONFIG, params, z)
+    found = infer(KEY, IMAGES, num_steps=4)
+    np.testing.assert_allclose(found.pi, expected.pi, atol=1e-4)
+    np.testing.assert_allclose(found.foreground_weight, found.pi[:, 0], atol=1e-6)
+
+
+def test_pieces_of_any_length_change_no_bit(infer, monkeypatch):
+    def in_one_piece(advance, z, num_steps, progress):
+        return advance(z, 0, num_steps)
+
+    seen = []
+    in_pieces = infer(KEY, IMAGES, num_steps=13, progress=lambda *steps: seen.append(steps))
+    assert len(seen) > 2  # 1, 1 + 2, ...: the first call compiles, or the pieces grow
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert seen[-1] == (13, 13) and {total for _, total in seen} == {13}
+    monkeypatch.setattr(inference, "_in_pieces", in_one_piece)
+    whole = infer(KEY, IMAGES, num_steps=13)
+    for ours, theirs in zip(in_pieces, whole, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_progress_counts_all_restarts_and_may_end_the_chain(infer):
+    seen = []
+    infer(KEY, IMAGES, num_steps=3, num_restarts=2, progress=lambda *steps: seen.append(steps))
+    assert seen[-1] == (6, 6) and any(done == 3 for done, _ in seen)
+
+    def interrupted(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        infer(KEY, IMAGES, num_steps=10**9, progress=interrupted)
+
+
+def test_one_program_serves_every_number_of_steps(infer):
+    infer(KEY, IMAGES, num_steps=2)
+    before = inference._advance._cache_size()
+    infer(KEY, IMAGES, num_steps=5, step_size=0.05, num_restarts=2)
+    assert inference._advance._cache_size() == before
+
+
+@pytest.mark.parametrize("key", [KEY, inference.image_keys(KEY, IMAGES)])
+def test_under_jit_it_is_one_program_with_the_same_chains(infer, key):
+    options = dict(num_steps=3, num_restarts=2)
+    inside = jax.jit(lambda key, images: infer(key, images, **options).pi)(key, IMAGES)
+    np.testing.assert_allclose(inside, infer(key, IMAGES, **options).pi, atol=1e-4)
+
+
+def test_an_images_chain_depends_on_the_image_alone(infer):
+    keys = inference.image_keys(KEY, IMAGES)
+    assert len(np.unique(jax.random.key_data(keys), axis=0)) == 6
+    twice = inference.image_keys(KEY, IMAGES[[2, 2]])
+    np.testing.assert_array_equal(*jax.random.key_data(twice))
+    options = dict(num_steps=4, num_restarts=2)
+    together = infer(keys, IMAGES, **options).pi
+    order = np.array([4, 1, 3])
+    some = IMAGES[order]
+    apart = infer(inference.image_keys(KEY, some), some, **options).pi
+    np.testing.assert_allclose(apart, together[order], atol=1e-4)
+    other = infer(inference.image_keys(jax.random.key(1), some), some, **options).pi
+    assert np.abs(other - apart).max() > 0.01
+
+
+def test_restarts_keep_the_chain_of_lowest_energy_for_each_image(params, infer):
+    def chain(restart):
+        key = KEY if restart == 0 else jax.random.fold_in(KEY, restart)
+        start_key, chain_key = jax.random.split(key)
+        return langevin.sample(
+            chain_key,
+            lambda z: drc_jax.posterior_energy(CONFIG, params, z, IMAGES),
+            jax.random.normal(start_key, (6, CONFIG.latent_dim)),
+            num_steps=3,
+            step_size=0.1,
+        )
+
+    chains = [chain(restart) for restart in range(5)]
+    energy = jax.jit(lambda z: drc_jax.posterior_energy(CONFIG, params, z, IMAGES))
+    best = np.stack([energy(z) for z in chains]).argmin(axis=0)
+    assert len(set(best)) > 1  # images differ in which chain is theirs
+    z = jnp.stack([chains[winner][i] for i, winner in enumerate(best)])
+    expected = drc_jax.render(CONFIG, params, z)
+    kept = infer(KEY, IMAGES, num_steps=3, num_restarts=5)
+    np.testing.assert_allclose(kept.pi, expected.pi, atol=1e-4)
+    np.testing.assert_allclose(kept.images, expected.images, atol=1e-4)
+
+
+def test_energies_that_are_no_numbers_never_win():
+    nan = np.float32("nan")
+    energy, z = inference._lower(
+        jnp.array([1.0, nan, 2.0, nan]),
+        jnp.zeros((4, 1)),
+        jnp.array([nan, 5.0, 1.0, nan]),
+        jnp.ones((4, 1)),
+    )
+    np.testing.assert_array_equal(energy, [1.0, 5.0, 1.0, nan])
+    np.testing.assert_array_equal(z[:3, 0], [0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(num_steps=0), "num_steps must be at least 1, got 0"),
+        (dict(step_size=-0.1), "step_size must be finite and greater than 0"),
+        (dict(num_restarts=0), "num_restarts must be at least 1, got 0"),
+        (dict(key=jax.random.split(KEY, 2)), "6 images, 2 keys"),
+    ],
+)
+def test_what_no_chain_can_run_with_is_refused(infer, changes, message):
+    with pytest.raises(drc_jax.UserError, match=message):
+        infer(**(dict(key=KEY, images=IMAGES, num_steps=1) | changes))
+
+
+def test_keys_are_made_of_bytes():
+    with pytest.raises(drc_jax.UserError, match="uint8, got float64"):
+        inference.image_keys(KEY, IMAGES / 255)
+
+
+def test_chains_that_diverge_are_named_with_their_step_size(infer, params):
+    with pytest.raises(drc_jax.UserError, match=r"no chain is finite .* step_size 5\.0"):
+        infer(KEY, IMAGES, num_steps=200, step_size=5.0)
+    with pytest.raises(drc_jax.UserError, match=r"step_size 5\.0"):
+        drc_jax.sample_prior(CONFIG, params, KEY, num_samples=2, num_steps=200, step_size=5.0)
+
+
+def test_some_chains_that_diverge_do_not_cost_the_others(infer, monkeypatch):
+    advance = inference._advance
+
+    def broken(*arguments):
+        return advance(*arguments).at[2].set(jnp.nan)
+
+    monkeypatch.setattr(inference, "_advance", broken)
+    with pytest.warns(RuntimeWarning, match=r"images \[2\] are not finite"):
+        found = infer(inference.image_keys(KEY, IMAGES), IMAGES, num_steps=2)
+    finite = np.isfinite(found.pi).all(axis=(1, 2, 3))
+    np.testing.assert_array_equal(finite, np.arange(6) != 2)
+
+
+def test_prior_samples(params):
+    samples = drc_jax.sample_prior(CONFIG, params, KEY, num_samples=3, num_steps=2)
+    assert samples.images.shape == (3, 2, 8, 8, 3)
+    with pytest.raises(drc_jax.UserError, match="num_samples must be at least 1, got 0"):
+        drc_jax.sample_prior(CONFIG, params, KEY, num_samples=0)
