@@ -2,7 +2,7 @@
 
 Copy a config beside this one and change what differs; any field can also be set on the command
 line, as in ``--config.optimizer.ebm_learning_rate=1e-5``. What the fields mean is documented in
-``drc_jax/config.py``.
+``drc_jax/config/``.
 """
 
 from ml_collections import ConfigDict

@@ -26,9 +26,9 @@ import jax
 from absl import flags
 
 from configs import demo, tm_dsprites
+from drc_jax import files
 from drc_jax.config import to_dict
 from drc_jax.errors import UserError
-from drc_jax.files import write_atomically
 from experiments import cli, config_flag
 from experiments.peers import rounds
 from experiments.peers.programs import PARTS, Setup
@@ -72,9 +72,7 @@ _say = functools.partial(print, flush=True)  # the next line may be minutes away
 def main(argv: Sequence[str]) -> None:
     """Checks, times, prints and stores."""
     del argv
-    output = pathlib.Path(_JSON.value) if _JSON.value else None
-    if output and not output.resolve().parent.is_dir():
-        raise UserError(f"--json={output}: the folder {output.resolve().parent} does not exist")
+    output = files.check_writable_file(_JSON.value) if _JSON.value else None
     if find_spec("torch") is None:
         raise UserError("PyTorch is not installed, which is half of this: pip install torch")
     # Several programs share the device; none may take it whole.
@@ -83,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
     setup, full_steps = _setup(platform)
     report = _measure(setup, full_steps)
     if output:
-        write_atomically(output, (json.dumps(report, indent=2) + "\n").encode())
+        files.write_atomically(output, (json.dumps(report, indent=2) + "\n").encode())
         print(f"figures are in {output}")
 
 

@@ -26,10 +26,10 @@ import jax
 from absl import flags
 from tqdm import tqdm
 
+from drc_jax import files
 from drc_jax.benchmark import breakdown, report, timing
 from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
-from drc_jax.files import write_atomically
 from experiments import cli, config_flag
 
 _CONFIG = config_flag.define(required=False)
@@ -53,12 +53,10 @@ def main(argv: Sequence[str]) -> None:
     if _CONFIG.value is None:
         raise UserError("give --config=configs/NAME.py, or --compare=A.json,B.json")
     config = config_flag.train_config(_CONFIG.value)
-    output = pathlib.Path(_JSON.value) if _JSON.value else None
-    if output and not output.resolve().parent.is_dir():
-        raise UserError(f"--json={output}: the folder {output.resolve().parent} does not exist")
+    output = files.check_writable_file(_JSON.value) if _JSON.value else None
     figures = _measure(config)
     if output:
-        write_atomically(output, (json.dumps(figures, indent=2) + "\n").encode())
+        files.write_atomically(output, (json.dumps(figures, indent=2) + "\n").encode())
         print(f"figures are in {output}")
 
 

@@ -32,7 +32,7 @@ def define(*, required: bool = True) -> flags.FlagHolder:
         "config",
         None,
         "The config, a file such as configs/tiny.py. Set a field of it with a flag after this one, "
-        "as in --config.model.zf_dim=64; drc_jax/config.py documents the fields.",
+        "as in --config.model.zf_dim=64; drc_jax/config/ documents the fields.",
     )
     if required:
         flags.mark_flag_as_required("config")

@@ -8,7 +8,7 @@ The folder receives config.json, checkpoints/, metrics.jsonl, tensorboard/ and i
 data sets (tm_dsprites, scenes) are made where missing; others are written first with
 `python -m experiments.prepare`. Ctrl-C or SIGTERM saves, then ends with status 128 + signal; the
 same command then resumes, bit for bit. Every field of the config can be set on the command line;
-drc_jax/config.py documents them.
+drc_jax/config/ documents them.
 
 Several devices share every batch with --config.num_devices=8. Where they are in several processes,
 on one machine or many, the same command is started once for each, with all devices counted:
