@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
+from drc_jax.model.images import as_images
 from drc_jax.training import chains as chain_stores
 from drc_jax.training import devices
 from drc_jax.training.devices import AXIS
@@ -141,7 +142,7 @@ def check_batch(config: TrainConfig, batch: dict[str, Any], num_images: int) -> 
       num_images: N, images that have chains.
 
     Raises:
-      UserError: naming what is wrong. Device arrays are checked for shape only.
+      UserError: naming what is wrong. Device arrays are checked for shape and dtype only.
     """
     missing = {"image", "index", "flip"} - set(batch)
     if missing:
@@ -152,6 +153,10 @@ def check_batch(config: TrainConfig, batch: dict[str, Any], num_images: int) -> 
             f"batch['image'] must have shape {(size, side, side, 3)} for this model and index, "
             f"got {batch['image'].shape}"
         )
+    # Floats on a device are not fetched: every step would wait for them.
+    image = batch["image"]
+    if image.dtype != np.uint8 and not (isinstance(image, jax.Array) and image.dtype.kind == "f"):
+        as_images(config.model, image)
     share = size // config.num_devices
     if size % config.num_devices or (config.images_at_once and share % config.images_at_once):
         raise UserError(

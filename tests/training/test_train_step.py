@@ -221,6 +221,8 @@ def test_a_latent_that_is_not_finite_is_told(config, initial):
         ({"index": np.array([0, 1, 1])}, "repeat"),
         ({"image": np.zeros((3, 16, 16, 3), np.uint8)}, r"\(3, 8, 8, 3\)"),
         ({"flip": np.zeros(2, bool)}, r"flip.*\(3,\)"),
+        ({"image": np.zeros((3, 8, 8, 3), np.int64)}, r"got int64; use images.astype\('uint8'\)"),
+        ({"image": np.full((3, 8, 8, 3), 200.0, np.float32)}, r"must lie in \[-1, 1\]: divide"),
     ],
 )
 def test_bad_batches_are_refused(config, initial, change, message):
