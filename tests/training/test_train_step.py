@@ -68,7 +68,7 @@ def test_the_step_is_made_of_the_public_functions(config, initial):
     pairs = [jax.random.split(k) for k in jax.random.split(key, 3)]
     posterior_keys, prior_keys = (jnp.stack([pair[i] for pair in pairs]) for i in (0, 1))
     rows, sides = data["index"], data["flip"].astype(int)
-    m, params = config.model, initial.params
+    m, params = config.model, jax.device_put(initial.params)
     z_posterior = langevin.sample(
         posterior_keys,
         lambda z: drc_jax.posterior_energy(m, params, z, image),
@@ -87,11 +87,12 @@ def test_the_step_is_made_of_the_public_functions(config, initial):
         after.posterior_chains[rows, sides], z_posterior, rtol=1e-3, atol=1e-5
     )
     np.testing.assert_allclose(after.prior_chains[rows, sides], z_prior, rtol=1e-4, atol=1e-6)
-    z_posterior = after.posterior_chains[rows, sides]
+    z_posterior = jnp.asarray(after.posterior_chains[rows, sides])
+    z_prior = jnp.asarray(after.prior_chains[rows, sides])
     loss, aux = jax.jit(losses.generator_loss, static_argnums=0)(m, params, z_posterior, image)
     np.testing.assert_allclose(metrics["generator_loss"], loss, rtol=1e-4)
     np.testing.assert_allclose(metrics["log_likelihood"], aux["log_likelihood"], rtol=1e-4)
-    loss, aux = losses.ebm_loss(m, params, z_posterior, after.prior_chains[rows, sides])
+    loss, aux = losses.ebm_loss(m, params, z_posterior, z_prior)
     np.testing.assert_allclose(metrics["ebm_loss"], loss, atol=1e-5)
     np.testing.assert_allclose(metrics["energy_prior"], aux["energy_prior"], rtol=1e-5)
     part = z_posterior[:, :3]
