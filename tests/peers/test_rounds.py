@@ -160,7 +160,7 @@ def test_both_programs_do_the_same_work_in_processes_of_their_own(setup):
 
 def test_the_programs_help_and_refusals():
     assert "posterior_steps" in start("against_torch", "--help").stdout
-    refused = start("against_torch", "--json=/no/such/folder/a.json")
+    refused = start("against_torch", f"--json={__file__}/a.json")
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: --json=") and "Traceback" not in refused.stderr
 
