@@ -251,7 +251,7 @@ def _compiled_once(run: Callable[..., Any], *arguments: Any) -> Any:
     """
     closed, shapes = jax.make_jaxpr(run, return_shape=True)(*arguments)
     jaxpr = closed.jaxpr
-    text = f"{jax.default_backend()} {jaxpr}"
+    text = str(jaxpr)
     with _LOCK:
         program = _PROGRAMS.pop(text, None)
         if program is None:

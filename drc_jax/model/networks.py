@@ -255,7 +255,11 @@ def _dtype(config: ModelConfig) -> ops.DType:
 
 
 def apply(config: ModelConfig, module: nn.Module, params: Params, *inputs: jax.Array) -> Any:
-    """``module`` of ``inputs`` with its own parameters, in the config's precision; pure."""
+    """``module`` of ``inputs`` with its own parameters, in the config's precision; pure.
+
+    Parameters may be NumPy's, as a checkpoint's are.
+    """
+    params = jax.tree.map(jnp.asarray, params)
     with jax.default_matmul_precision(_MATMUL[config.precision]):
         return module.apply({"params": params}, *inputs)
 

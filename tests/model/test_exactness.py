@@ -122,7 +122,6 @@ def test_bfloat16_rounds_the_products_and_nothing_else():
 def test_the_forms_for_accelerators_are_as_exact(monkeypatch):
     """Those of the convolutions and norms that a CPU is not given, here on a CPU all the same."""
     config, params, z, _, images = inputs("supplement")
-    params = jax.tree.map(jnp.asarray, params)
     expected = reference.evaluate(plain_energy(config, "posterior"), params, z, images)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
 
