@@ -9,11 +9,13 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import errno
+import functools
 import json
 import logging
 import os
 import pathlib
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -198,6 +200,22 @@ def _orbax_silent() -> Iterator[None]:
         logger.removeFilter(from_elsewhere)
 
 
+@functools.cache
+def _ignore_late_callbacks() -> None:
+    """Drops the traceback that TensorStore's threads cause after a write that failed.
+
+    They report to an event loop which Orbax has closed by then; the failure itself is raised.
+    """
+    others = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+            others(unraisable)
+
+    sys.unraisablehook = hook
+
+
 class CheckpointWriter:
     """Saves states in the background and keeps the newest few; use as a context manager.
 
@@ -210,6 +228,7 @@ class CheckpointWriter:
         Raises:
           UserError: if it cannot be written.
         """
+        _ignore_late_callbacks()
         self._workdir = workdir
         self._folder = workdir / FOLDER
         self._keep = keep
