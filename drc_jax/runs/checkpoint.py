@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
 from drc_jax import files
@@ -46,7 +45,6 @@ __all__ = [
     "restore_state",
     "saved_files",
     "saved_steps",
-    "to_host",
 ]
 
 # Why a disk takes no more, as the system says it.
@@ -59,15 +57,6 @@ _log = logging.getLogger(__name__)
 
 
 T = TypeVar("T")
-
-
-def to_host(tree: T) -> T:
-    """Copies a pytree of arrays to NumPy arrays that share no memory with the device.
-
-    On the CPU ``jax.device_get`` returns views; a training step that is given the state to
-    donate would overwrite them while they are being saved.
-    """
-    return jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(tree))
 
 
 def _items(state: Any) -> dict[str, Any]:
@@ -255,7 +244,8 @@ class CheckpointWriter:
 
         Args:
           step: number of completed training steps; no newer checkpoint may exist.
-          state: leaves as returned by ``to_host``; they must not be written to afterwards.
+          state: NumPy arrays of its own (``training.devices.to_host``); they must not be written
+            to afterwards.
           copy_files: called at once with a folder to make, into which it copies in the background
             what belongs to the checkpoint beside the state; see ``saved_files``.
 

@@ -18,6 +18,7 @@ import pytest
 
 from drc_jax.errors import UserError
 from drc_jax.runs import checkpoint
+from drc_jax.training.devices import to_host
 from tests.helpers import small_disk
 
 # After a write that failed Orbax leaves coroutines behind, which complain when they are collected.
@@ -55,7 +56,7 @@ LIKE = jax.eval_shape(lambda: make_state(0))
 def save(workdir: pathlib.Path, *steps: int, keep: int = 10) -> None:
     with checkpoint.CheckpointWriter(workdir, keep=keep) as writer:
         for step in steps:
-            writer.save(step, checkpoint.to_host(make_state(step)))
+            writer.save(step, to_host(make_state(step)))
         writer.wait()
 
 
@@ -86,7 +87,7 @@ def test_keeps_the_newest_and_clears_leftovers(tmp_path):
 
 def test_host_copy_is_not_the_donated_buffer():
     array = jnp.arange(4.0)
-    copy = checkpoint.to_host({"a": array})
+    copy = to_host({"a": array})
     jax.jit(lambda x: x * 0 - 1, donate_argnums=0)(array).block_until_ready()
     np.testing.assert_array_equal(copy["a"], np.arange(4, dtype=np.float32))
 
@@ -146,7 +147,7 @@ def test_a_save_that_fails_is_reported(tmp_path):
     with checkpoint.CheckpointWriter(tmp_path, keep=2) as writer:
         shutil.rmtree(tmp_path / checkpoint.FOLDER)
         (tmp_path / checkpoint.FOLDER).touch()
-        writer.save(1, checkpoint.to_host(make_state(1)))
+        writer.save(1, to_host(make_state(1)))
         with pytest.raises(UserError, match="could not write a checkpoint"):
             writer.wait()
 
@@ -168,7 +169,7 @@ def copier(content: bytes):
 def test_files_beside_the_state(tmp_path, caplog):
     with checkpoint.CheckpointWriter(tmp_path, keep=2) as writer:
         for step in (4, 8):
-            state = checkpoint.to_host(make_state(step)).replace(posterior_chains=None)
+            state = to_host(make_state(step)).replace(posterior_chains=None)
             writer.save(step, state, copier(b"bank of %d" % step))
         writer.wait()
     like = LIKE.replace(posterior_chains=None)
@@ -189,7 +190,7 @@ def test_files_that_cannot_be_copied_are_reported(tmp_path):
         return failed
 
     with checkpoint.CheckpointWriter(tmp_path, keep=2) as writer:
-        writer.save(1, checkpoint.to_host(make_state(1)), copy)
+        writer.save(1, to_host(make_state(1)), copy)
         with pytest.raises(UserError, match=r"could not write a checkpoint .* No space left"):
             writer.wait()
     assert checkpoint.saved_steps(tmp_path) == []
@@ -220,10 +221,10 @@ def test_kill_in_the_middle_of_a_save_leaves_the_earlier_one(tmp_path):
 def test_a_full_disk_is_one_line_and_earlier_checkpoints_stay(tmp_path, caplog, capfd):
     with small_disk.mounted(tmp_path / "disk", "300k") as disk:
         with checkpoint.CheckpointWriter(disk, keep=9) as writer:
-            writer.save(1, checkpoint.to_host(make_state(1)))
+            writer.save(1, to_host(make_state(1)))
             writer.wait()
             large = np.random.default_rng(0).random(100_000)
-            writer.save(2, checkpoint.to_host(make_state(2)).replace(posterior_chains=large))
+            writer.save(2, to_host(make_state(2)).replace(posterior_chains=large))
             with pytest.raises(UserError) as raised:
                 writer.wait()
             folder = disk / checkpoint.FOLDER
@@ -232,7 +233,7 @@ def test_a_full_disk_is_one_line_and_earlier_checkpoints_stay(tmp_path, caplog, 
             )
             assert [p.name for p in folder.iterdir()] == ["1"]
             # Where there is room again, the next is saved.
-            writer.save(3, checkpoint.to_host(make_state(3)))
+            writer.save(3, to_host(make_state(3)))
             writer.wait()
         assert checkpoint.restore_params(disk)[0] == 3
     assert not caplog.records and "Traceback" not in capfd.readouterr().err
