@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from drc_jax.evaluation.regions import Regions
 from drc_jax.files import write_atomically
 
 _CELL = 112  # Side in pixels to which small images are enlarged, as nearly as a whole factor can.
@@ -175,6 +176,32 @@ def slots_grid(
     return image_grid(
         [observed, generated, *cut_outs, colours[masks.argmax(axis=1)]],
         ["observed", "generated", *(f"slot {k + 1}" for k in range(count)), "slots"],
+    )
+
+
+def regions_grid(
+    observed: np.ndarray, regions: Regions, true_mask: np.ndarray | None = None
+) -> np.ndarray:
+    """Images and the regions that a method finds in them, one column per image.
+
+    Args:
+      observed: [N, H, W, 3], the images given.
+      regions: of these images.
+      true_mask: [N, H, W]; None leaves its row out. Slots without a foreground have no such row.
+
+    Returns:
+      uint8 [rows, columns, 3]: `slots_grid` where regions have no foreground, else `fig5_grid`.
+    """
+    generated, images = np.asarray(regions.reconstruction), np.asarray(regions.images)
+    if regions.foreground_weight is None:
+        return slots_grid(observed, generated, images, np.asarray(regions.pi))
+    return fig5_grid(
+        observed=observed,
+        generated=generated,
+        foreground=images[:, 0],
+        background=images[:, -1],
+        true_mask=true_mask,
+        inferred_mask=1.0 - np.asarray(regions.pi)[:, -1],
     )
 
 

@@ -7,7 +7,6 @@ training goes on.
 import contextlib
 import json
 import logging
-import math
 import pathlib
 import secrets
 import socket
@@ -23,7 +22,8 @@ from tensorboardX.record_writer import RecordWriter
 from tqdm import tqdm
 
 from drc_jax import files
-from drc_jax.errors import NonFiniteError, UserError
+from drc_jax.errors import UserError
+from drc_jax.runs.finite import finite_values
 from drc_jax.runs.workdir import BOARD_FOLDER, LOG_FILE
 
 DAMAGED_LOG_FILE = "metrics.damaged.jsonl"
@@ -32,25 +32,6 @@ _SHOWN = ("loss", "generator_loss", "ebm_loss")
 _FLUSH_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
-
-
-def finite_values(step: int, metrics: Mapping[str, jax.Array]) -> dict[str, float]:
-    """Fetches one step's metrics, waiting for the device to finish that step.
-
-    Args:
-      step: number of completed steps.
-      metrics: name to scalar.
-
-    Raises:
-      NonFiniteError: naming the step and the metrics that are not finite.
-    """
-    values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
-    bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
-    if values.get("latents_finite", 1.0) == 0:
-        bad.append("a latent is not finite")
-    if bad:
-        raise NonFiniteError(f"training diverged at step {step}: {', '.join(bad)}")
-    return values
 
 
 def truncate_log(path: pathlib.Path, step: int) -> None:

@@ -1,7 +1,7 @@
-"""Chains that lie in files while a run uses them, so that a step waits for no file.
+"""Chains that lie in files while a run uses them.
 
-The chains of the next batches are read while a step runs, and those of a finished step are written
-back, both by threads.
+A batch's chains are read while the device is busy with the step before, and those of a finished
+step are written by a thread.
 
 Working files are of no use after a crash, for nothing says which steps they hold. A checkpoint has
 copies of them as they were at its step, and a run resumes from these. Copying takes no memory and
@@ -11,13 +11,11 @@ between files (XFS, Btrfs) a copy is immediate and takes no room until the chain
 """
 
 import collections
-import functools
-import itertools
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent import futures
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,49 +27,15 @@ from drc_jax.training import chain_files, devices
 from drc_jax.training.chains import Batch, CopyFiles, Placed, check_index
 from drc_jax.training.state import Chains
 
-_AHEAD = 2  # batches whose chains are read before they are asked for
 # Steps whose chains may wait, on the device, to be written: a checkpoint's copy holds them up.
 _MOST_UNWRITTEN = 256
-
-
-def _rows(batch: Batch) -> np.ndarray:
-    """Where the chains of a batch lie in a file, int64 [B]."""
-    return 2 * batch["index"].astype(np.int64) + batch["flip"]
-
-
-class _Read(NamedTuple):
-    """Chains read from the files.
-
-    Attributes:
-      written: steps whose chains were in the files for certain when reading began.
-      chains: what was read; rows of later steps may be of before or after them.
-    """
-
-    written: int
-    chains: Chains
-
-
-class _Result(NamedTuple):
-    """The chains of a finished or running step and the rows they belong to."""
-
-    rows: np.ndarray
-    chains: Chains
-
-
-class _Fed(dict[str, Any]):
-    """A batch on the devices, which remembers its rows in the files."""
-
-    def __init__(self, placed: Mapping[str, Any], rows: np.ndarray) -> None:
-        super().__init__(placed)
-        self.rows = rows
 
 
 class FileChains:
     """The working files of a run in use, a ``ChainStore``; `close` removes them.
 
-    Every step's chains go to the files in the order of steps. A chain that is asked for before it
-    is there is handed over from that step's result, on the device. So what a step gets does not
-    depend on how fast the files are.
+    Chains are written in the order of steps, and a chain is read only after all its writes. So what
+    a step gets does not depend on how fast the files are.
 
     The functions are for one thread, and raise UserError where the files cannot be used.
     """
@@ -86,60 +50,32 @@ class FileChains:
         self._folder = folder
         self._mesh = mesh
         self._files = [chain_files.Bank(folder, name) for name in Chains._fields]
-        self._reader = futures.ThreadPoolExecutor(1, "read chains")
-        # One thread: everything it is given happens in that order.
+        # One thread: writes and copies happen in the order in which they are asked for.
         self._writer = futures.ThreadPoolExecutor(1, "write chains")
-        self._writes: collections.deque[futures.Future[None]] = collections.deque()
-        self._num_written = 0
-        # Results of the steps from _first_result on, which a read may have missed.
-        self._results: collections.deque[_Result] = collections.deque()
-        self._first_result = 0
+        self._unwritten: collections.deque[tuple[np.ndarray, futures.Future[None]]]
+        self._unwritten = collections.deque()
 
     def feed(self, batches: Iterator[Batch]) -> Iterator[tuple[Placed, Chains]]:
-        """See ``ChainStore``. Batches are taken some steps early, with as many images each."""
-        ahead: collections.deque[tuple[Batch, futures.Future[_Read]]] = collections.deque()
+        """See ``ChainStore``; a batch's ``index`` and ``flip`` stay on the host."""
         for batch in batches:
-            check_index(
-                batch["index"],
-                range(self._mesh.size),
-                self._mesh.size,
-                self._files[0].num_images,
-            )
-            ahead.append((batch, self._reader.submit(self._read_and_place, _rows(batch))))
-            if len(ahead) > _AHEAD:
-                yield self._next(ahead)
-        while ahead:
-            yield self._next(ahead)
-
-    def _next(
-        self, ahead: collections.deque[tuple[Batch, futures.Future[_Read]]]
-    ) -> tuple[_Fed, Chains]:
-        """Takes the first of the batches that are being read."""
-        batch, future = ahead.popleft()
-        read = self._result(future)
-        # Reads begin in order, so no later one misses these.
-        while self._first_result < read.written:
-            self._results.popleft()
-            self._first_result += 1
-        fed = _Fed(devices.place_rows(self._mesh, dict(batch)), _rows(batch))
-        return fed, self._up_to_date(read, fed.rows)
+            num_devices = self._mesh.size
+            num_images = self._files[0].num_images
+            check_index(batch["index"], range(num_devices), num_devices, num_images)
+            chains = self._read(_rows(batch["index"], batch["flip"]))
+            image = devices.place_rows(self._mesh, batch["image"])
+            yield {**batch, "image": image}, devices.place_rows(self._mesh, chains)
 
     def put(self, batch: Placed, chains: Chains) -> None:
         """See ``ChainStore``; the chains are written when the device has computed them."""
-        result = _Result(batch.rows if isinstance(batch, _Fed) else _rows(batch), chains)
-        self._results.append(result)
-        self._writes.append(self._writer.submit(self._write, result))
-        while self._writes and (self._writes[0].done() or len(self._writes) > _MOST_UNWRITTEN):
-            self._result(self._writes.popleft())
+        rows = _rows(batch["index"], batch["flip"])
+        self._unwritten.append((rows, self._writer.submit(self._write, rows, chains)))
+        if len(self._unwritten) > _MOST_UNWRITTEN:
+            self._result(self._unwritten[0][1])
+        self._forget_written()
 
     def first(self, count: int) -> Chains:
         """See ``ChainStore``."""
-        rows = 2 * np.arange(count)
-        written, newest = self._result(self._reader.submit(self._read, rows))
-        for result, places in self._missed(written, rows):
-            for mine, later in zip(newest, result.chains, strict=True):
-                mine[places >= 0] = np.asarray(later)[places[places >= 0]]
-        return Chains(*map(jax.numpy.asarray, newest))
+        return jax.tree.map(jnp.asarray, self._read(_rows(np.arange(count), np.zeros(count))))
 
     def on_host(self) -> None:
         return None
@@ -153,56 +89,41 @@ class FileChains:
         return copy
 
     def close(self) -> None:
-        """Ends the threads and removes the files."""
-        for thread in (self._reader, self._writer):
-            thread.shutdown(cancel_futures=True)
+        """Ends the thread and removes the files."""
+        self._writer.shutdown(cancel_futures=True)
         for file in self._files:
             file.close()
         shutil.rmtree(self._folder)
 
-    def _read(self, rows: np.ndarray) -> tuple[int, tuple[np.ndarray, ...]]:
-        written = self._num_written
-        return written, tuple(file.read(rows) for file in self._files)
-
-    def _read_and_place(self, rows: np.ndarray) -> _Read:
-        written, (posterior, prior) = self._read(rows)
-        place = functools.partial(jax.device_put, device=devices.by_rows(self._mesh))
-        return _Read(written, Chains(place(posterior), place(prior)))
-
-    def _write(self, result: _Result) -> None:
-        for file, chains in zip(self._files, result.chains, strict=True):
-            file.write(result.rows, np.asarray(chains))
-        self._num_written += 1
-
-    def _up_to_date(self, read: _Read, rows: np.ndarray) -> Chains:
-        """What was read, with the chains of the steps that it may have missed put in."""
-        chains = read.chains
-        for result, places in self._missed(read.written, rows):
-            chains = _replace(chains, result.chains, places, self._mesh.size)
-        return chains
-
-    def _missed(self, written: int, rows: np.ndarray) -> Iterator[tuple[_Result, np.ndarray]]:
-        """Results after ``written`` steps that have some of ``rows``; for each row where, or -1."""
-        for result in itertools.islice(self._results, written - self._first_result, None):
-            same = rows[:, None] == result.rows
-            if same.any():
-                yield result, np.where(same.any(axis=1), same.argmax(axis=1), -1).astype(np.int32)
-
-    def _result(self, future: futures.Future[Any]) -> Any:
+    def _read(self, rows: np.ndarray) -> Chains:
+        for unwritten, future in self._unwritten:
+            if np.isin(rows, unwritten).any():
+                futures.wait([future])
+        self._forget_written()
         try:
-            return future.result()
+            return Chains._make(file.read(rows) for file in self._files)
         except OSError as error:
-            raise UserError(f"cannot use the chains in {self._folder}: {error.strerror}") from None
+            raise self._unusable(error) from None
+
+    def _write(self, rows: np.ndarray, chains: Chains) -> None:
+        for file, new in zip(self._files, chains, strict=True):
+            file.write(rows, np.asarray(new))
+
+    def _forget_written(self) -> None:
+        """Drops finished writes; raises what went wrong in one."""
+        while self._unwritten and self._unwritten[0][1].done():
+            self._result(self._unwritten.popleft()[1])
+
+    def _result(self, future: futures.Future[Any]) -> None:
+        try:
+            future.result()
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: OSError) -> UserError:
+        return UserError(f"cannot use the chains in {self._folder}: {error.strerror}")
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def _replace(chains: Chains, newer: Chains, places: jax.Array, shards: int) -> Chains:
-    """Takes chain i from ``newer[places[i]]`` where that is not -1, always in i's own shard."""
-
-    def replace(old: jax.Array, new: jax.Array) -> jax.Array:
-        # Looked up shard by shard, so that no device asks another.
-        at = (places % (len(places) // shards)).reshape(shards, -1)
-        found = jax.vmap(lambda z, rows: z[rows])(new.reshape(shards, -1, new.shape[-1]), at)
-        return jnp.where((places >= 0)[:, None], found.reshape(old.shape), old)
-
-    return jax.tree.map(replace, chains, newer)
+def _rows(index: np.ndarray, flip: np.ndarray) -> np.ndarray:
+    """Where the chains of images lie in a file, int64."""
+    return 2 * index.astype(np.int64) + flip.astype(np.int64)

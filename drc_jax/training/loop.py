@@ -17,7 +17,8 @@ from drc_jax.data.packed.format import PackedSplit
 from drc_jax.errors import NonFiniteError, UserError
 from drc_jax.evaluation import pictures
 from drc_jax.runs import checkpoint
-from drc_jax.runs.recorder import Recorder, finite_values
+from drc_jax.runs.finite import check_finite, finite_values
+from drc_jax.runs.recorder import Recorder
 from drc_jax.runs.workdir import claimed
 from drc_jax.training import chain_files, devices, processes
 from drc_jax.training import method as methods
@@ -234,7 +235,10 @@ class _Outputs:
         if not is_first():
             return
         params = devices.own_copy(state.params)
-        drawn = picture(self._method, self._config, params, chains, self._split, count)
+        observed = np.array(self._split.images[:count])
+        masks = None if self._split.masks is None else np.array(self._split.masks[:count])
+        regions = self._method.show(self._config, params, chains, observed, self._config.seed)
+        drawn = pictures.regions_grid(observed, regions, masks)
         try:
             folder = files.writable(self._workdir / "images", "pictures")
             pictures.save_png(folder / f"step_{step:07d}.png", drawn)
@@ -261,62 +265,6 @@ class _Outputs:
                 good = f"the last good checkpoint is that of step {saved[-1]}"
             advice = self._method.advice(str(error))
             raise NonFiniteError(f"{error}; {good}; {advice}, in a new folder") from None
-
-
-def check_finite(step: int, state: State) -> float:
-    """Refuses a state that training cannot go on from.
-
-    The metrics of a step are computed before its update, so an update that fails shows in the
-    state alone.
-
-    Args:
-      step: number of completed steps.
-      state: a dataclass of NumPy arrays.
-
-    Returns:
-      The largest absolute parameter.
-
-    Raises:
-      NonFiniteError: naming the first array with a value that is not finite.
-    """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(leaf).all():
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
-            raise NonFiniteError(f"training diverged at step {step}: {name} is not finite")
-    return max((float(np.abs(leaf).max()) for leaf in jax.tree.leaves(state.params)), default=0.0)
-
-
-def picture(
-    method: Method, config: Any, params: Any, chains: Any, split: PackedSplit, count: int
-) -> np.ndarray:
-    """The first training images and their regions: the rows of the paper's Fig. 5.
-
-    Where regions are exchangeable, and so have no foreground, every region is a row.
-
-    Args:
-      method, config, params: of the run.
-      chains: what belongs to the first ``count`` images, as the run has it.
-      split: the training images.
-      count: how many.
-
-    Returns:
-      uint8 [H, W, 3].
-    """
-    observed = np.array(split.images[:count])
-    regions = method.show(config, params, chains, observed, config.seed)
-    images = np.asarray(regions.images)
-    if regions.foreground_weight is None:
-        return pictures.slots_grid(
-            observed, np.asarray(regions.reconstruction), images, np.asarray(regions.pi)
-        )
-    return pictures.fig5_grid(
-        observed=observed,
-        generated=np.asarray(regions.reconstruction),
-        foreground=images[:, 0],
-        background=images[:, -1],
-        true_mask=None if split.masks is None else np.array(split.masks[:count]),
-        inferred_mask=1.0 - np.asarray(regions.pi)[:, -1],
-    )
 
 
 def _is_due(step: int, every: int) -> bool:

@@ -15,7 +15,7 @@ from drc_jax.data.packed.batches import train_batches
 from drc_jax.data.packed.format import Record, open_split
 from drc_jax.data.packed.writing import write_split
 from drc_jax.runs import checkpoint
-from drc_jax.training import chain_files, chains, devices, file_chains, loop
+from drc_jax.training import chain_files, chains, devices, loop
 from drc_jax.training import step as steps
 from tests.helpers.rounding import assert_same_step
 from tests.helpers.small import ONE_BLOCK
@@ -211,22 +211,3 @@ def test_what_the_benchmark_times_is_shared_out(config):
     program = timing._program(config, "train")
     lowered = program.lower(*jax.eval_shape(program.arguments))
     assert f"num_partitions = {DEVICES}" in lowered.as_text()
-
-
-def test_unwritten_chains_are_handed_over_within_their_device(mesh):
-    rows = devices.by_rows(mesh)
-    rng = np.random.default_rng(0)
-    old, new = (
-        jax.device_put([rng.standard_normal((BATCH, 9), np.float32) for _ in range(2)], rows)
-        for _ in range(2)
-    )
-    share = BATCH // DEVICES
-    places = np.arange(BATCH).reshape(DEVICES, share)[:, ::-1].reshape(-1).astype(np.int32)
-    places[::3] = -1
-    found = file_chains._replace(old, new, places, DEVICES)
-    for before, newer, after in zip(old, new, found, strict=True):
-        expected = np.where(places[:, None] < 0, before, np.asarray(newer)[places])
-        np.testing.assert_array_equal(after, expected)
-        assert after.sharding.is_equivalent_to(rows, 2)
-    text = file_chains._replace.lower(old, new, places, DEVICES).compile().as_text()
-    assert not re.search(CHAINS_TRAVEL, text)
