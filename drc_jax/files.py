@@ -1,11 +1,13 @@
 """Files and folders: written whole or not at all, tried before the work, locked meanwhile."""
 
 import contextlib
+import errno
 import fcntl
 import functools
 import os
 import pathlib
 import secrets
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from collections.abc import Iterator
 from drc_jax.errors import UserError
 
 _SHOWN = 300  # longest path in a message
+_COPY_BYTES = 256 << 20
 
 
 def shown(path: str | os.PathLike[str]) -> str:
@@ -160,3 +163,27 @@ def _clear_leftovers(folder: pathlib.Path) -> None:
                 partial.unlink()
             finally:
                 os.close(descriptor)
+
+
+def copy_file(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies a file inside the kernel, which shares its blocks where the file system can.
+
+    Raises:
+      OSError: as on a full disk.
+    """
+    with open(source, "rb", buffering=0) as old, open(target, "wb", buffering=0) as new:
+        left = os.fstat(old.fileno()).st_size
+        try:
+            while left > 0:
+                copied = os.copy_file_range(old.fileno(), new.fileno(), min(left, _COPY_BYTES))
+                if copied == 0:
+                    raise OSError(errno.EIO, "file was cut short while copied", str(source))
+                left -= copied
+            return
+        except AttributeError:  # not on this system
+            pass
+        except OSError as error:
+            # Between some file systems and on old kernels it is refused.
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+    shutil.copyfile(source, target)

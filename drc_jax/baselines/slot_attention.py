@@ -15,7 +15,6 @@ from drc_jax.baselines.slot_attention_model import SlotModelConfig
 from drc_jax.baselines.slots import SlotRegions, to_floats
 from drc_jax.config.fields import check, field
 from drc_jax.config.run import DataConfig, RunConfig
-from drc_jax.errors import UserError
 
 # Folded into the seed for the fresh parameters: no training step has this number.
 _START = 2**32 - 1
@@ -107,12 +106,8 @@ class SlotAttention:
     name = "slot_attention"
     config_type = SlotAttentionConfig
 
-    def check(self, config: SlotAttentionConfig, num_images: int) -> None:
-        if config.batch_size > num_images:
-            raise UserError(
-                f"batch_size {config.batch_size} is larger than the data set's {num_images} "
-                f"images; set config.batch_size to at most {num_images}"
-            )
+    def check(self, config: SlotAttentionConfig) -> None:
+        pass
 
     def step_config(self, config: SlotAttentionConfig) -> StepConfig:
         return StepConfig(config.model, config.optimizer)

@@ -24,7 +24,6 @@ FOLDER = "chain_banks"
 
 NAMES = Chains._fields
 _BLOCK = 4096  # images drawn at a time
-_COPY_BYTES = 256 << 20
 
 
 def _path(folder: pathlib.Path, name: str) -> pathlib.Path:
@@ -126,24 +125,4 @@ def copy_files(source: pathlib.Path, target: pathlib.Path) -> None:
     """
     target.mkdir(parents=True, exist_ok=True)
     for name in NAMES:
-        _copy(_path(source, name), _path(target, name))
-
-
-def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Copies a file inside the kernel, which shares its blocks where the file system can."""
-    with open(source, "rb", buffering=0) as old, open(target, "wb", buffering=0) as new:
-        left = os.fstat(old.fileno()).st_size
-        try:
-            while left > 0:
-                copied = os.copy_file_range(old.fileno(), new.fileno(), min(left, _COPY_BYTES))
-                if copied == 0:
-                    raise OSError(errno.EIO, "file was cut short while copied", str(source))
-                left -= copied
-            return
-        except AttributeError:  # not on this system
-            pass
-        except OSError as error:
-            # Between some file systems and on old kernels it is refused.
-            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-                raise
-    shutil.copyfile(source, target)
+        files.copy_file(_path(source, name), _path(target, name))

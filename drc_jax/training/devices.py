@@ -47,7 +47,7 @@ def data_mesh(num_devices: int) -> Mesh:
         own = [device for device in jax.devices() if device.process_index == process]
         if len(own) < each:
             flag = f"XLA_FLAGS=--xla_force_host_platform_device_count={each}"
-            hint = f"; {flag} makes them of a CPU" if jax.default_backend() == "cpu" else ""
+            hint = f"; {flag} makes them of a CPU" if jax.devices()[0].platform == "cpu" else ""
             raise UserError(
                 f"num_devices {num_devices} is more than there are: process {process} of "
                 f"{processes} has {len(own)} of the {each} that it would need{hint}"

@@ -32,17 +32,12 @@ class DRC:
     name = "drc"
     config_type = TrainConfig
 
-    def check(self, config: TrainConfig, num_images: int) -> None:
+    def check(self, config: TrainConfig) -> None:
         count = jax.process_count()
         if config.chain_bank == "host" and count > 1:
             raise UserError(
                 f"chain_bank 'host' works in one process only, and these are {count}; set "
                 "chain_bank to 'device', or start one process with all of a machine's devices"
-            )
-        if config.batch_size > num_images:
-            raise UserError(
-                f"batch_size {config.batch_size} is larger than the data set's {num_images} "
-                f"images; set config.batch_size to at most {num_images}"
             )
 
     def step_config(self, config: TrainConfig) -> StepConfig:
@@ -57,11 +52,8 @@ class DRC:
     def fresh_chains(self, config: TrainConfig, seed: int | jax.Array, index: jax.Array) -> Chains:
         return train_state.fresh_chains(config.model, seed, index)
 
-    def split_chains(self, state: TrainState) -> tuple[TrainState, Chains]:
-        return train_state.split_chains(state)
-
-    def join_chains(self, state: TrainState, chains: Chains) -> TrainState:
-        return train_state.join_chains(state, chains)
+    split_chains = staticmethod(train_state.split_chains)
+    join_chains = staticmethod(train_state.join_chains)
 
     def update(
         self,

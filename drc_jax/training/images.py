@@ -5,6 +5,7 @@ import os
 import pathlib
 
 from drc_jax.config import SYNTHETIC_DATASETS, RunConfig, TrainConfig
+from drc_jax.data.packed.batches import check_batch_size
 from drc_jax.data.packed.format import PackedSplit, open_split, splits
 from drc_jax.data.prepare import prepare_synthetic
 from drc_jax.errors import UserError
@@ -62,11 +63,7 @@ def check_fits(config: RunConfig, split: PackedSplit) -> None:
       UserError: naming the size or number that does not fit and what would.
     """
     check_size(config, split)
-    if config.batch_size > len(split):
-        raise UserError(
-            f"batch_size {config.batch_size} is more than the {len(split)} images of "
-            f"{split.path}; use at most {len(split)}"
-        )
+    check_batch_size(config.batch_size, len(split), split.path)
 
 
 def check_size(config: RunConfig, split: PackedSplit) -> None:

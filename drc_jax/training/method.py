@@ -39,8 +39,8 @@ class Method(Protocol):
         """The frozen dataclass that configures a run."""
         ...
 
-    def check(self, config: Config, num_images: int) -> None:
-        """Raises UserError where a config cannot be trained on that many images."""
+    def check(self, config: Config) -> None:
+        """Raises UserError where a config cannot be trained on this machine."""
         ...
 
     def step_config(self, config: Config) -> Hashable:

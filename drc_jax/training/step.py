@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from drc_jax.config import TrainConfig
+from drc_jax.data.packed.batches import check_batch_size
 from drc_jax.errors import UserError
 from drc_jax.model.images import as_images
 from drc_jax.training import chains as chain_stores
@@ -82,7 +83,8 @@ def init_state(config: TrainConfig, num_images: int, method: DRC = DEFAULT) -> T
     Raises:
       UserError: where a batch has more images than the set, or devices are missing.
     """
-    method.check(config, num_images)
+    method.check(config)
+    check_batch_size(config.batch_size, num_images)
     mesh = devices.data_mesh(config.num_devices)
     state = devices.fresh_state(method, config, mesh)
     if method.keeps_in_files(config):

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from drc_jax import files
 from drc_jax.errors import UserError
 from drc_jax.training import chain_files, devices, file_chains
 from drc_jax.training.state import Chains
@@ -195,7 +196,7 @@ def test_copies_without_the_help_of_the_kernel(folder, monkeypatch, error):
 
 
 def test_large_files_are_copied_in_parts(folder, monkeypatch):
-    monkeypatch.setattr(chain_files, "_COPY_BYTES", 50)
+    monkeypatch.setattr(files, "_COPY_BYTES", 50)
     chain_files.copy_files(folder, folder.parent / "copy")
     for found, bank in zip(load(folder.parent / "copy"), load(folder), strict=True):
         np.testing.assert_array_equal(found, bank)

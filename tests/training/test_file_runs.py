@@ -127,4 +127,4 @@ def test_killed_runs_resume_bit_for_bit(tmp_path, split):
 def test_chains_in_files_are_refused_to_several_processes(tmp_path, split, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match=r"'host' works in one process only, and these are 2"):
-        drc_jax.DRC().check(CONFIG, IMAGES)
+        drc_jax.DRC().check(CONFIG)

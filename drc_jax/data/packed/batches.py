@@ -53,14 +53,9 @@ def train_batches(
     Raises:
       UserError: if there are fewer than ``batch_size`` images or an argument is out of range.
     """
-    _check_batch_size(batch_size)
+    check_batch_size(batch_size, len(split), split.path)
     if num_shards < 1 or batch_size % num_shards:
         raise UserError(f"num_shards must divide batch_size {batch_size}, got {num_shards}")
-    if batch_size > len(split):
-        raise UserError(
-            f"batch_size {batch_size} is more than the {len(split)} images of {split.path}; "
-            f"use at most {len(split)}"
-        )
     if seed < 0 or start_step < 0:
         raise UserError(f"seed and start_step must be at least 0, got {seed} and {start_step}")
     read = _BatchReader(split, batch_size, seed, flip, num_shards, shards)
@@ -135,7 +130,8 @@ def eval_batches(
     Raises:
       UserError: if ``batch_size`` is below 1.
     """
-    _check_batch_size(batch_size)
+    if batch_size < 1:
+        raise UserError(f"batch_size must be at least 1, got {batch_size}")
 
     def iterate() -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
         for start in range(0, len(split), batch_size):
@@ -146,6 +142,21 @@ def eval_batches(
     return iterate()
 
 
-def _check_batch_size(batch_size: int) -> None:
+def check_batch_size(batch_size: int, num_images: int, source: object = "the data set") -> None:
+    """Refuses a batch that would need an image twice.
+
+    Args:
+      batch_size: images of a batch.
+      num_images: images there are.
+      source: where they are, for the message.
+
+    Raises:
+      UserError: naming both numbers.
+    """
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, got {batch_size}")
+    if batch_size > num_images:
+        raise UserError(
+            f"batch_size {batch_size} is more than the {num_images} images of {source}; "
+            f"use at most {num_images}"
+        )

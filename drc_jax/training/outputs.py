@@ -1,0 +1,137 @@
+"""What a training run leaves behind: logs, checkpoints, pictures."""
+
+import contextlib
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from drc_jax import files
+from drc_jax.data.packed.format import PackedSplit
+from drc_jax.errors import NonFiniteError, UserError
+from drc_jax.evaluation import pictures
+from drc_jax.runs import checkpoint
+from drc_jax.runs.finite import check_finite, finite_values
+from drc_jax.runs.recorder import Recorder
+from drc_jax.training import devices
+from drc_jax.training.chains import ChainStore
+from drc_jax.training.method import Method, Metrics, State
+from drc_jax.training.processes import is_first
+
+_PICTURED = 8
+# A parameter of this size is none that any of the methods needs.
+_HUGE = 1e4
+
+
+class Outputs:
+    """What a run leaves behind: logs, checkpoints, pictures. Process 0 writes, all call it."""
+
+    def __init__(
+        self,
+        method: Method,
+        config: Any,
+        workdir: pathlib.Path,
+        split: PackedSplit,
+        store: ChainStore,
+        start: int,
+    ) -> None:
+        self._method, self._config, self._workdir = method, config, workdir
+        self._split, self._store = split, store
+        self._writer = self._recorder = None
+        self._is_warned = False
+        if is_first() and start < config.iterations:
+            self._writer = checkpoint.CheckpointWriter(workdir, keep=config.keep_checkpoints)
+            self._recorder = Recorder(
+                workdir,
+                start=start,
+                iterations=config.iterations,
+                batch_size=config.batch_size,
+                log_every=config.log_every,
+            )
+
+    def __enter__(self) -> "Outputs":
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        for part in (self._recorder, self._writer):
+            if part is not None:
+                part.__exit__(*exc_info)
+
+    def record(self, step: int, metrics: Metrics) -> None:
+        """Checks and logs a step's metrics, waiting for the device to finish that step."""
+        (finite_values if self._recorder is None else self._recorder.record)(step, metrics)
+
+    def is_milestone(self, step: int) -> bool:
+        """Whether the state after a step is saved or drawn."""
+        config = self._config
+        return _is_due(step, config.checkpoint_every) or _is_due(step, config.image_every)
+
+    def milestone(self, step: int, state: State, *, is_last: bool) -> None:
+        """Saves and draws a state whose metrics are recorded."""
+        if is_last or _is_due(step, self._config.checkpoint_every):
+            self._save(step, state)
+        if step == self._config.iterations or _is_due(step, self._config.image_every):
+            self.draw(step, state)
+        if self._recorder is not None:
+            self._recorder.restart_clock()
+
+    def _save(self, step: int, state: State) -> None:
+        chains = self._store.on_host()
+        on_host = devices.to_host(state)
+        if chains is not None:
+            on_host = self._method.join_chains(on_host, chains)
+        largest = check_finite(step, on_host)
+        if largest > _HUGE and not self._is_warned:
+            self._is_warned = True
+            problem = f"a parameter has grown to {largest:.3g} by step {step}"
+            say(f"warning: {problem}; {self._method.advice(problem)}")
+        if self._writer is not None:
+            self._writer.save(step, on_host, self._store.file_copier())
+
+    def draw(self, step: int, state: State) -> None:
+        """Draws the regions of the first training images as they are after a step."""
+        count = min(_PICTURED, len(self._split))
+        chains = self._store.first(count)
+        if not is_first():
+            return
+        params = devices.own_copy(state.params)
+        observed = np.array(self._split.images[:count])
+        masks = None if self._split.masks is None else np.array(self._split.masks[:count])
+        regions = self._method.show(self._config, params, chains, observed, self._config.seed)
+        drawn = pictures.regions_grid(observed, regions, masks)
+        try:
+            folder = files.writable(self._workdir / "images", "pictures")
+            pictures.save_png(folder / f"step_{step:07d}.png", drawn)
+        except UserError as error:  # as on a full disk: no reason to end a run
+            say(f"warning: {error}")
+
+    def wait(self) -> None:
+        """Waits until everything is on disk."""
+        if self._writer is not None:
+            self._writer.wait()
+
+    @contextlib.contextmanager
+    def explaining_divergence(self) -> Any:
+        """Adds to a NonFiniteError what is left and what to change."""
+        try:
+            yield
+        except NonFiniteError as error:
+            if self._writer is None:
+                raise
+            self._writer.wait()
+            saved = checkpoint.saved_steps(self._workdir)
+            good = "nothing was saved"
+            if saved:
+                good = f"the last good checkpoint is that of step {saved[-1]}"
+            advice = self._method.advice(str(error))
+            raise NonFiniteError(f"{error}; {good}; {advice}, in a new folder") from None
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def say(text: str) -> None:
+    """Prints in process 0 alone."""
+    if is_first():
+        print(text, flush=True)
