@@ -12,7 +12,7 @@ import errno
 import os
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -77,17 +77,14 @@ def create(
     """
     files.writable(folder, "chains")
     header = {"descr": "<f4", "fortran_order": False, "shape": (num_images, 2, latent_dim)}
-    try:
-        with contextlib.ExitStack() as stack:
-            banks = [stack.enter_context(open(_path(folder, name), "wb")) for name in NAMES]
-            for bank in banks:
-                np.lib.format.write_array_header_1_0(bank, header)
-            for start in range(0, num_images, _BLOCK):
-                index = np.arange(start, min(start + _BLOCK, num_images), dtype=np.int32)
-                for bank, chains in zip(banks, draw(index), strict=True):
-                    bank.write(np.asarray(chains).astype("<f4", copy=False).data)
-    except OSError as error:
-        raise _not_written(folder, error) from None
+    with _whole_or_not_at_all(folder), contextlib.ExitStack() as stack:
+        banks = [stack.enter_context(open(_path(folder, name), "wb")) for name in NAMES]
+        for bank in banks:
+            np.lib.format.write_array_header_1_0(bank, header)
+        for start in range(0, num_images, _BLOCK):
+            index = np.arange(start, min(start + _BLOCK, num_images), dtype=np.int32)
+            for bank, chains in zip(banks, draw(index), strict=True):
+                bank.write(np.asarray(chains).astype("<f4", copy=False).data)
 
 
 def num_bytes(num_images: int, latent_dim: int) -> int:
@@ -105,16 +102,19 @@ def restore(saved: pathlib.Path, folder: pathlib.Path) -> None:
     Raises:
       UserError: if they cannot be written, as on a full disk.
     """
-    try:
+    with _whole_or_not_at_all(folder):
         copy_files(saved, folder)
-    except OSError as error:
-        raise _not_written(folder, error) from None
 
 
-def _not_written(folder: pathlib.Path, error: OSError) -> UserError:
+@contextlib.contextmanager
+def _whole_or_not_at_all(folder: pathlib.Path) -> Iterator[None]:
     """Frees the room that unfinished files take, and says what is wrong."""
-    shutil.rmtree(folder, ignore_errors=True)
-    return UserError(f"cannot write the chains of all images to {folder}: {error.strerror}")
+    try:
+        yield
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        problem = f"cannot write the chains of all images to {folder}: {error.strerror}"
+        raise UserError(problem) from None
 
 
 def copy_files(source: pathlib.Path, target: pathlib.Path) -> None:

@@ -98,19 +98,17 @@ def fresh_chains(method: Method, config: Any, mesh: Mesh, num_images: int) -> Pe
     return jax.jit(draw, out_shardings=by_rows(mesh))(np.uint32(config.seed))
 
 
-def place_whole(mesh: Mesh, tree: T) -> T:
-    """Puts arrays that every process has on every device."""
+def place(tree: T, sharding: NamedSharding) -> T:
+    """Puts arrays that every process has whole where ``sharding`` says."""
 
-    def place(x: Any) -> jax.Array:
-        if _lies(x, on_all(mesh)):
+    def one(x: Any) -> jax.Array:
+        if _lies(x, sharding):
             return x
         if isinstance(x, jax.Array) or jax.process_count() == 1:
-            return jax.device_put(x, on_all(mesh))
-        return jax.make_array_from_callback(
-            np.shape(x), on_all(mesh), lambda part: np.asarray(x)[part]
-        )
+            return jax.device_put(x, sharding)
+        return jax.make_array_from_callback(np.shape(x), sharding, lambda part: np.asarray(x)[part])
 
-    return jax.tree.map(place, tree)
+    return jax.tree.map(one, tree)
 
 
 def place_rows(mesh: Mesh, tree: T) -> T:
@@ -122,15 +120,6 @@ def place_rows(mesh: Mesh, tree: T) -> T:
         if isinstance(x, jax.Array) or jax.process_count() == 1:
             return jax.device_put(x, by_rows(mesh))
         return jax.make_array_from_process_local_data(by_rows(mesh), x)
-
-    return jax.tree.map(place, tree)
-
-
-def share_out(mesh: Mesh, tree: T) -> T:
-    """Shares out whole NumPy arrays that every process has, by rows."""
-
-    def place(x: Any) -> jax.Array:
-        return jax.make_array_from_callback(np.shape(x), by_rows(mesh), lambda part: x[part])
 
     return jax.tree.map(place, tree)
 

@@ -127,17 +127,16 @@ def _begin(
     step, saved = first_only(newest) or (0, None)
     step = int(processes.from_first(np.int32(step), np.int32(0)))
     saved = processes.from_first(saved, like) if step else None
+    state = devices.fresh_state(method, config, mesh) if saved is None else saved
     if in_files:
-        state = devices.fresh_state(method, config, mesh) if saved is None else saved
         folder = _chain_files(method, config, workdir, step, num_images)
-        return step, devices.place_whole(mesh, state), FileChains(folder, mesh)
+        return step, devices.place(state, devices.on_all(mesh)), FileChains(folder, mesh)
     if saved is None:
-        state = devices.fresh_state(method, config, mesh)
         banks = devices.fresh_chains(method, config, mesh, num_images)
-        return step, state, DeviceChains(mesh, banks)
-    state, banks = method.split_chains(saved)
-    banks = DeviceChains(mesh, devices.share_out(mesh, banks))
-    return step, devices.place_whole(mesh, state), banks
+    else:
+        state, banks = method.split_chains(saved)
+        banks = devices.place(banks, devices.by_rows(mesh))
+    return step, devices.place(state, devices.on_all(mesh)), DeviceChains(mesh, banks)
 
 
 def _chain_files(

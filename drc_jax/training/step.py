@@ -126,7 +126,7 @@ def train_step(
         method,
         mesh,
         method.step_config(config),
-        devices.place_whole(mesh, state),
+        devices.place(state, devices.on_all(mesh)),
         store.take(rows),
         rows["image"],
         np.uint32(config.seed),

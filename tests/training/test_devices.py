@@ -140,10 +140,10 @@ def test_devices_keep_equal_parameters_and_only_add_up(config, mesh, batches):
 
 def test_a_state_goes_to_the_host_and_back(config, mesh):
     state, banks = drc_jax.DRC().split_chains(drc_jax.init_state(config, USED))
-    for tree, place in ((state, devices.place_whole), (banks, devices.share_out)):
+    for tree, lie in ((state, devices.on_all(mesh)), (banks, devices.by_rows(mesh))):
         on_host = devices.to_host(tree)
         assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(on_host))
-        again = place(mesh, on_host)
+        again = devices.place(on_host, lie)
         jax.tree.map(lambda a, b: chex.assert_equal(a.sharding, b.sharding), again, tree)
         chex.assert_trees_all_equal(devices.to_host(again), on_host)
 
