@@ -11,7 +11,8 @@ pictures SPLIT_grid.png, SPLIT_best.png and SPLIT_worst.png. The numbers of ever
 of steps and seed are kept in files of their own, such as test_iteration400_steps200_seed0.json.
 What --data names is scored into WORKDIR/eval/NAME, NAME being that folder's. The data need masks;
 experiments.extract needs none. A score depends on --steps and --seed. The order of the images
-changes nothing, and --batch_size the rounding alone (which long chains amplify).
+changes nothing, and neither does which other images there are: all go through the method in blocks
+of one size.
 """
 
 import pathlib
@@ -42,8 +43,8 @@ _STEPS = cli.steps_flag("Langevin steps from fresh chains; 0 takes the config's.
 _DATA = flags.DEFINE_string(
     "data", "", "Folder of another packed data set to score on; empty takes the run's own."
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
 _SEED = cli.seed_flag()
+cli.batch_size_flag()
 
 
 def main(argv: Sequence[str]) -> None:
@@ -64,7 +65,6 @@ def main(argv: Sequence[str]) -> None:
         output /= folder.resolve().name  # The run's own scores stay.
     output = files.writable(output, "the scores")
     steps = _STEPS.value or run.method.test_steps(run.config)
-    batch_size = min(_BATCH_SIZE.value, len(split))
     key = jax.random.key(_SEED.value)
     outcomes: list[int] = []
 
@@ -77,7 +77,6 @@ def main(argv: Sequence[str]) -> None:
         evaluation = evaluate(
             infer_batch,
             split,
-            batch_size=batch_size,
             mean_train_mask=None if train_masks is None else metrics.mean_mask(train_masks),
             settings={
                 "method": run.method.name,
@@ -85,7 +84,6 @@ def main(argv: Sequence[str]) -> None:
                 "checkpoint_step": run.step,
                 "langevin_steps": steps,
                 "seed": _SEED.value,
-                "batch_size": batch_size,
             },
             progress=lambda done, total: bar.update(done - bar.n),
         )

@@ -42,8 +42,8 @@ _CROP = flags.DEFINE_enum(
     "How a picture that is not square goes through the model: squeezed, its middle alone, or "
     "between grey bars (best for data that were prepared with --crop=letterbox).",
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures at once.", lower_bound=1)
 _SEED = cli.seed_flag()
+cli.batch_size_flag()
 
 
 def main(argv: Sequence[str]) -> int:
@@ -69,7 +69,6 @@ def main(argv: Sequence[str]) -> int:
             _INPUT.value,
             _OUTPUT.value,
             image_size=run.config.model.image_size,
-            batch_size=_BATCH_SIZE.value,
             crop=_CROP.value,
             soft=_SOFT.value,
             file_format=_FORMAT.value,

@@ -82,9 +82,7 @@ def files(
       UnreadableError: if the inference gave no numbers.
     """
     if not (np.isfinite(weight).all() and np.isfinite(background).all()):
-        raise decode.UnreadableError(
-            "gave values that are not finite; try fewer steps or another checkpoint"
-        )
+        raise not_finite()
     height, width = photo.shape[:2]
     picture = Image.fromarray(photo)
     share = np.asarray(from_square(Image.fromarray(weight), width, height, crop))
@@ -103,6 +101,13 @@ def files(
         "backgrounds": (ending, _encoded(scene, file_format)),
         "side_by_side": (".jpg", _encoded(_side_by_side(picture, mask, alpha, scene), "jpeg")),
     }
+
+
+def not_finite() -> decode.UnreadableError:
+    """What is wrong with a picture for which the inference gave no numbers."""
+    return decode.UnreadableError(
+        "gave values that are not finite; try fewer steps or another checkpoint"
+    )
 
 
 def _grey(share: np.ndarray) -> Image.Image:

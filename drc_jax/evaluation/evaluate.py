@@ -9,9 +9,9 @@ import numpy as np
 from drc_jax.data.packed.batches import eval_batches
 from drc_jax.data.packed.format import PackedSplit
 from drc_jax.data.pictures.files import printable
-from drc_jax.errors import UserError
+from drc_jax.errors import NonFiniteError, UserError
 from drc_jax.evaluation import metrics
-from drc_jax.evaluation.regions import InferBatch, infer_on_host
+from drc_jax.evaluation.regions import InferBatch, block_size, infer_on_host
 from drc_jax.evaluation.report import Evaluation, Report, Score
 
 _SHOWN_IMAGES = 10
@@ -31,7 +31,6 @@ def evaluate(
     infer_batch: InferBatch,
     split: PackedSplit,
     *,
-    batch_size: int,
     mean_train_mask: np.ndarray | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -42,21 +41,20 @@ def evaluate(
     regions is pi_f > 0.5.
 
     Args:
-      infer_batch: the inference. Every batch has the same shape; the last is filled up with
+      infer_batch: the inference. Every block has the same shape; the last is filled up with
         repeated images, whose results are dropped.
       split: images with masks.
-      batch_size: images per call of ``infer_batch``.
       mean_train_mask: float [S, S], `metrics.mean_mask` of the training masks; None leaves that
         floor out.
       settings: kept in the report as they are; JSON only.
-      progress: called after each batch with the numbers of images done and in all.
+      progress: called after each block with the numbers of images done and in all.
 
     Returns:
       The report and the images behind it; `report.write` puts them on disk.
 
     Raises:
       UserError: before any inference, if the split has no masks or the mean training mask has
-        another size; after a batch, if its results are not finite.
+        another size; after a block, if its results are not finite.
       ValueError: if ``infer_batch`` returns wrong shapes.
     """
     masks = split.require_masks()
@@ -68,7 +66,7 @@ def evaluate(
     kept_settings = dict(settings or {})
     json.dumps(kept_settings)  # Fails here rather than after an hour of inference.
 
-    inferred = _infer_all(infer_batch, split, batch_size, progress)
+    inferred = _infer_all(infer_batch, split, progress)
     true = np.asarray(masks) != 0
     columns = metrics.columns(inferred.masks, true)
     floor = None
@@ -109,7 +107,6 @@ def evaluate(
 def _infer_all(
     infer_batch: InferBatch,
     split: PackedSplit,
-    batch_size: int,
     progress: Callable[[int, int], None] | None,
 ) -> _Inferred:
     """Runs inference on every image and keeps what the scores and pictures need."""
@@ -117,18 +114,16 @@ def _infer_all(
     shown = min(count, _SHOWN_IMAGES)
     pictures = (np.zeros((shown, side, side, 3), np.float32) for _ in range(3))
     kept = _Inferred(np.zeros((count, side, side), bool), np.zeros(count), *pictures)
-    for images, indices, valid in eval_batches(split, batch_size):
-        # Repeated images of the last batch end here.
-        regions = infer_on_host(infer_batch, images).take(slice(valid))
+    for images, indices, valid in eval_batches(split, block_size()):
+        try:
+            # Repeated images of the last block end here.
+            regions = infer_on_host(infer_batch, images).take(slice(valid))
+        except NonFiniteError:
+            raise _not_finite(split, int(indices[0])) from None
         images, indices, done = images[:valid], indices[:valid], int(indices[valid - 1]) + 1
         is_finite = regions.is_finite()
         if not is_finite.all():
-            bad = int(indices[np.argmin(is_finite)])
-            raise UserError(
-                f"inference gave values that are not finite for image {bad} "
-                f"({printable(split.names[bad])}) of {split.path}; try fewer or smaller Langevin "
-                "steps, or another checkpoint"
-            )
+            raise _not_finite(split, int(indices[np.argmin(is_finite)]))
         observed = images.astype(np.float32) / 127.5 - 1.0
         difference = np.abs(observed - regions.reconstruction)
         kept.errors[indices] = difference.mean((1, 2, 3), dtype=np.float64)
@@ -141,3 +136,11 @@ def _infer_all(
         if progress is not None:
             progress(done, count)
     return kept
+
+
+def _not_finite(split: PackedSplit, bad: int) -> UserError:
+    return UserError(
+        f"inference gave values that are not finite for image {bad} "
+        f"({printable(split.names[bad])}) of {split.path}; try fewer or smaller Langevin steps, or "
+        "another checkpoint"
+    )

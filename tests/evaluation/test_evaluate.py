@@ -81,7 +81,7 @@ class Inference:
 
 
 def _evaluate(inference, split, folder, **options):
-    evaluation = evaluate(inference, split, **{"batch_size": 5, **options})
+    evaluation = evaluate(inference, split, **options)
     folder.mkdir(parents=True, exist_ok=True)
     report.write(evaluation, folder, "test_300steps")
     return evaluation.report
@@ -105,8 +105,8 @@ def test_report_csv_and_json_agree_with_the_metrics_and_each_other(tmp_path, dat
         settings={"steps": 300, "seed": 1},
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert inference.shapes == [(5, SIZE, SIZE, 3)] * 3
-    assert seen == [(5, 13), (10, 13), (13, 13)]
+    assert inference.shapes == [(8, SIZE, SIZE, 3)] * 2
+    assert seen == [(8, 13), (13, 13)]
 
     columns = metrics.columns(pred, masks)
     for name in ("fixed", "dataset_flip", "oracle"):
@@ -227,8 +227,6 @@ def test_mistakes_are_named_before_any_inference(tmp_path, data, split) -> None:
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match=r"mean training mask is \(8, 8\).*\(16, 16\)"):
         _evaluate(_never, split, tmp_path / "out", mean_train_mask=np.zeros((8, 8)))
-    with pytest.raises(UserError, match="batch_size must be at least 1"):
-        _evaluate(_never, split, tmp_path / "out", batch_size=0)
     with pytest.raises(TypeError, match="JSON"):
         _evaluate(_never, split, tmp_path / "out", settings={"array": np.zeros(2)})
 
@@ -242,13 +240,13 @@ def test_values_that_are_not_finite_name_their_image(tmp_path, data, split) -> N
 
 
 def test_wrong_shapes_are_named(tmp_path, split) -> None:
-    with pytest.raises(ValueError, match=r"K >= 2 .*\(5, 2, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"K >= 2 .*\(8, 2, 9, 9\)"):
         _evaluate(
             lambda images: types.SimpleNamespace(
-                pi=np.zeros((5, 2, 8, 8)),
-                images=np.zeros((5, 2, 8, 8, 3)),
-                reconstruction=np.zeros((5, 8, 8, 3)),
-                foreground_weight=np.zeros((5, 8, 8)),
+                pi=np.zeros((8, 2, 9, 9)),
+                images=np.zeros((8, 2, 9, 9, 3)),
+                reconstruction=np.zeros((8, 9, 9, 3)),
+                foreground_weight=np.zeros((8, 9, 9)),
             ),
             split,
             tmp_path,
@@ -256,8 +254,8 @@ def test_wrong_shapes_are_named(tmp_path, split) -> None:
 
 
 def test_every_stem_is_kept_and_the_newest_has_the_splits_name(tmp_path, data, split) -> None:
-    first = evaluate(Inference(data[1]), split, batch_size=5, settings={"seed": 0})
-    second = evaluate(Inference(1.0 - data[1]), split, batch_size=5, settings={"seed": 1})
+    first = evaluate(Inference(data[1]), split, settings={"seed": 0})
+    second = evaluate(Inference(1.0 - data[1]), split, settings={"seed": 1})
     report.write(first, tmp_path, "test_seed0")
     report.write(second, tmp_path, "test_seed1")
     for ending in (".json", ".csv"):
@@ -280,16 +278,16 @@ def test_names_that_a_spreadsheet_would_compute_or_that_are_no_utf8(tmp_path, da
     pi = data[1].astype(np.float32)
     pi[7] = np.nan
     with pytest.raises(UserError, match=r"image 7 \(b\\udcff.jpg\)"):
-        evaluate(Inference(pi), split, batch_size=5)
+        evaluate(Inference(pi), split)
 
 
 def test_a_full_disk_is_named_and_spares_what_was_there(
     tmp_path, data, split, file_size_limit
 ) -> None:
-    good = evaluate(Inference(data[1]), split, batch_size=5)
+    good = evaluate(Inference(data[1]), split)
     report.write(good, tmp_path, "good")
     before = (tmp_path / "test.json").read_bytes()
-    other = evaluate(Inference(1.0 - data[1]), split, batch_size=5)
+    other = evaluate(Inference(1.0 - data[1]), split)
     with file_size_limit(100), pytest.raises(UserError, match=r"other.json: File too large"):
         report.write(other, tmp_path, "other")
     assert (tmp_path / "test.json").read_bytes() == before
@@ -301,7 +299,7 @@ def test_a_full_disk_is_named_and_spares_what_was_there(
 
 def test_the_table_names_what_the_numbers_depend_on(data, split) -> None:
     settings = {"method": "drc", "data": "data/x", "langevin_steps": 300, "seed": 1}
-    found = evaluate(Inference(data[1]), split, batch_size=5, settings=settings).report
+    found = evaluate(Inference(data[1]), split, settings=settings).report
     last = report.format_table(found).splitlines()[-1]
     assert last == "method drc, data data/x, langevin_steps 300, seed 1"
 
