@@ -45,6 +45,11 @@ def batch_size_flag() -> None:
     )
 
 
+def named(work: str, steps: int) -> str:
+    """What a progress bar says, with the sampler's steps where there is a sampler."""
+    return f"{work}, {steps} steps" if steps else work
+
+
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
     """Runs ``main`` under absl, and ends the process with its status.
 

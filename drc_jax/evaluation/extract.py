@@ -58,6 +58,12 @@ def extract(
                                 and blended into it around there, by 2 pi_f
         side_by_side/a/b.jpg    the picture and the three others, small
 
+    Of a method of exchangeable slots there is no foreground to cut out, so every slot is:
+
+        masks/slot_1/a/b.png    white where the slot's weight is more than 0.5, or that weight
+        cutouts/slot_1/a/b.png  the picture with the slot's weight as its transparency
+        side_by_side/a/b.jpg    the picture, the slot that weighs most in colours, and all cut-outs
+
     Sub-folders are kept, so ``masks`` fits the preparation's ``--masks``. Where two pictures differ
     in their endings only, their outputs keep these (``b.jpg.png``). Earlier files of the same names
     are replaced. Every picture is decoded once; `write_failures` lists those that failed.
@@ -104,8 +110,11 @@ def extract(
                 try:
                     if regions is None:
                         raise cutouts.not_finite()
-                    weight, background = regions.foreground_weight[i], regions.images[i, -1]
-                    made = cutouts.files(photo, weight, background, crop, soft, file_format)
+                    if regions.foreground_weight is None:
+                        made = cutouts.slot_files(photo, regions.pi[i], crop, soft, file_format)
+                    else:
+                        weight, background = regions.foreground_weight[i], regions.images[i, -1]
+                        made = cutouts.files(photo, weight, background, crop, soft, file_format)
                     for kind, (ending, content) in made.items():
                         path = root / kind / f"{stems[name]}{ending}"
                         path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from PIL import Image
 from drc_jax.data.packed.format import PackedSplit, Record, open_split
 from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import UserError
-from drc_jax.evaluation import metrics, report
+from drc_jax.evaluation import figures, metrics, report
 from drc_jax.evaluation.evaluate import evaluate
 from drc_jax.evaluation.report import Report, Score
 
@@ -83,7 +83,8 @@ class Inference:
 def _evaluate(inference, split, folder, **options):
     evaluation = evaluate(inference, split, **options)
     folder.mkdir(parents=True, exist_ok=True)
-    report.write(evaluation, folder, "test_300steps")
+    report.write_numbers(evaluation, folder, "test_300steps")
+    figures.write(evaluation, folder)
     return evaluation.report
 
 
@@ -164,7 +165,7 @@ def test_several_foregrounds_are_summed(tmp_path, data, split) -> None:
     assert found.scores["fixed"] == Score(1, 1)
     # In the grid such pixels show the second foreground, 0.25, the heavier.
     picture = _picture(tmp_path / "test_grid.png")
-    cut_out = _cell(picture, 2, 3, rows=6, columns=10)
+    cut_out = _cell(picture, 2, 3, rows=7, columns=10)  # the last row: every region in a colour
     expected = np.where(data[1][3], round(1.25 * 127.5), 128)
     np.testing.assert_array_equal(cut_out[..., 0], expected)
 
@@ -256,8 +257,8 @@ def test_wrong_shapes_are_named(tmp_path, split) -> None:
 def test_every_stem_is_kept_and_the_newest_has_the_splits_name(tmp_path, data, split) -> None:
     first = evaluate(Inference(data[1]), split, settings={"seed": 0})
     second = evaluate(Inference(1.0 - data[1]), split, settings={"seed": 1})
-    report.write(first, tmp_path, "test_seed0")
-    report.write(second, tmp_path, "test_seed1")
+    report.write_numbers(first, tmp_path, "test_seed0")
+    report.write_numbers(second, tmp_path, "test_seed1")
     for ending in (".json", ".csv"):
         kept = [(tmp_path / f"test_seed{i}{ending}").read_bytes() for i in range(2)]
         assert kept[0] != kept[1] == (tmp_path / f"test{ending}").read_bytes()
@@ -285,16 +286,16 @@ def test_a_full_disk_is_named_and_spares_what_was_there(
     tmp_path, data, split, file_size_limit
 ) -> None:
     good = evaluate(Inference(data[1]), split)
-    report.write(good, tmp_path, "good")
+    report.write_numbers(good, tmp_path, "good")
     before = (tmp_path / "test.json").read_bytes()
     other = evaluate(Inference(1.0 - data[1]), split)
     with file_size_limit(100), pytest.raises(UserError, match=r"other.json: File too large"):
-        report.write(other, tmp_path, "other")
+        report.write_numbers(other, tmp_path, "other")
     assert (tmp_path / "test.json").read_bytes() == before
     assert not list(tmp_path.glob("*partial*")) + list(tmp_path.glob(".*"))
     (tmp_path / "folder.json").mkdir()
     with pytest.raises(UserError, match=r"folder.json: Is a directory"):
-        report.write(other, tmp_path, "folder")
+        report.write_numbers(other, tmp_path, "folder")
 
 
 def test_the_table_names_what_the_numbers_depend_on(data, split) -> None:

@@ -99,6 +99,36 @@ def test_soft_masks_and_webp(tmp_path):
     np.testing.assert_array_equal(cut_out[..., :3], half_red(32, 16))
 
 
+def test_every_slot_of_a_slot_method_is_cut_out(tmp_path):
+    """Slot 1 is red, slot 2 the rest of the upper half, slot 3 the rest."""
+    photo = half_red(32, 16)
+    Image.fromarray(photo).save(tmp_path / "a.png")
+
+    def infer_batch(images):
+        red = images[..., 0].astype(np.float32) / 255
+        upper = np.where(np.arange(SIDE)[:, None] < SIDE // 2, np.float32(1), np.float32(0)) - red
+        upper = np.maximum(upper, 0)
+        pi = np.stack([red, upper, 1 - red - upper], axis=1)
+        painted = np.zeros((*pi.shape, 3), np.float32)
+        return SimpleNamespace(
+            pi=pi, images=painted, reconstruction=painted[:, 0], foreground_weight=None
+        )
+
+    out = tmp_path / "out"
+    result = extract(infer_batch, tmp_path / "a.png", out, image_size=SIDE)
+    assert result.num_done == 1 and not result.failed
+    assert {path.name for path in out.iterdir()} == {"masks", "cutouts", "side_by_side"}
+    masks = [opened(out / f"masks/slot_{k}/a.png")[1] == 255 for k in (1, 2, 3)]
+    np.testing.assert_array_equal(masks[0], photo[..., 0] == 255)
+    assert (np.sum(masks, axis=0)[2:-2, 2:-2] <= 1).all() and np.sum(masks) > 0.9 * masks[0].size
+    assert masks[1][:6, 20:].all() and masks[2][10:, 20:].all()
+    mode, cut_out = opened(out / "cutouts/slot_1/a.png")
+    assert mode == "RGBA" and (cut_out[:, :8, 3] == 255).all() and (cut_out[:, 24:, 3] == 0).all()
+    np.testing.assert_array_equal(cut_out[..., :3], photo)
+    row = opened(out / "side_by_side/a.jpg")[1]
+    assert row.shape[1] > 5 * 32
+
+
 @pytest.mark.parametrize("crop", ["stretch", "centre", "letterbox"])
 @pytest.mark.parametrize("size", [(8, 8), (48, 16), (16, 48), (4, 4), (33, 21)])
 def test_a_mask_lies_where_its_object_is(tmp_path, crop, size):

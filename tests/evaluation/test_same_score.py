@@ -57,8 +57,8 @@ def test_an_image_has_one_score_alone_in_a_part_and_in_another_order(
     # Bit for bit: the error has every bit of the reconstruction in it.
     np.testing.assert_array_equal(found.predicted, whole.predicted[order])
     np.testing.assert_array_equal(found.errors, whole.errors[order])
-    expected = whole.columns.fixed.iou[order]
-    np.testing.assert_array_equal(found.columns.fixed.iou, expected)
+    expected = whole.scores["fixed"].iou[order]
+    np.testing.assert_array_equal(found.scores["fixed"].iou, expected)
     assert found.report.scores["fixed"].iou == pytest.approx(expected.mean(), abs=1e-12)
 
 
