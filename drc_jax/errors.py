@@ -10,4 +10,4 @@ class UserError(ValueError):
 
 
 class NonFiniteError(UserError):
-    """Training produced a number that is not finite; nothing after it can be used."""
+    """Training or sampling produced numbers that are not finite; none of them can be used."""

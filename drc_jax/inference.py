@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from drc_jax import langevin
 from drc_jax.config import ModelConfig
-from drc_jax.errors import UserError
+from drc_jax.errors import NonFiniteError, UserError
 from drc_jax.model.energies import posterior_energy, prior_energy
 from drc_jax.model.images import as_images
 from drc_jax.model.latents import sizes
@@ -95,8 +95,8 @@ def infer(
       ``Regions`` of the kept samples; the foreground mask is ``foreground_weight > 0.5``.
 
     Raises:
-      UserError: if the images are not what the model takes, a number is out of range, or no chain
-        is finite in the end; the last not under ``jit``.
+      UserError: if the images are not what the model takes or a number is out of range.
+      NonFiniteError: if no chain is finite in the end; not under ``jit``.
 
     Warns:
       RuntimeWarning: if some images' chains are not finite; their regions are not numbers.
@@ -156,8 +156,8 @@ def sample_prior(
       ``Regions`` of the samples.
 
     Raises:
-      UserError: if a number is out of range, or no chain is finite in the end; the last not under
-        ``jit``.
+      UserError: if a number is out of range.
+      NonFiniteError: if no chain is finite in the end; not under ``jit``.
     """
     langevin.check_numbers(num_steps, step_size)
     if num_samples < 1:
@@ -253,7 +253,7 @@ def _in_pieces(
 def _check_finite(z: Array, num_steps: int, step_size: Any) -> None:
     bad = np.flatnonzero(~np.isfinite(np.asarray(z)).all(axis=1))
     if len(bad) == len(z):
-        raise UserError(
+        raise NonFiniteError(
             f"no chain is finite after {num_steps} steps of step_size {step_size}; take a smaller "
             "step_size, or other parameters"
         )

@@ -34,6 +34,22 @@ def steps_flag(text: str) -> flags.FlagHolder[int]:
     return flags.DEFINE_integer("steps", 0, text, lower_bound=0, upper_bound=2**31 - 1)
 
 
+def batch_size_flag() -> None:
+    """Defines ``--batch_size``, which command lines of older versions have; nothing reads it."""
+    flags.DEFINE_integer(
+        "batch_size",
+        None,
+        "Without effect: images go through the method in blocks of one size, so that the result "
+        "for an image depends on no setting of this kind.",
+        lower_bound=1,
+    )
+
+
+def named(work: str, steps: int) -> str:
+    """What a progress bar says, with the sampler's steps where there is a sampler."""
+    return f"{work}, {steps} steps" if steps else work
+
+
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
     """Runs ``main`` under absl, and ends the process with its status.
 

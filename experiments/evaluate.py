@@ -9,15 +9,17 @@
 Prints a table and writes to WORKDIR/eval: SPLIT.json, SPLIT.csv with a line per image, and the
 pictures SPLIT_grid.png, SPLIT_best.png and SPLIT_worst.png. The numbers of every checkpoint, number
 of steps and seed are kept in files of their own, such as test_iteration400_steps200_seed0.json.
+Methods of exchangeable slots are scored in both ways of the supplement's appendix E; where the data
+have instance labels, label maps are scored too (FG-ARI and others).
 What --data names is scored into WORKDIR/eval/NAME, NAME being that folder's. The data need masks;
 experiments.extract needs none. A score depends on --steps and --seed. The order of the images
-changes nothing, and --batch_size the rounding alone (which long chains amplify).
+changes nothing, and neither does which other images there are: all go through the method in blocks
+of one size.
 """
 
 import pathlib
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from absl import flags
 from tqdm import tqdm
@@ -27,10 +29,9 @@ from drc_jax.baselines import grabcut
 from drc_jax.config import RunConfig
 from drc_jax.data.packed.format import open_split, splits
 from drc_jax.errors import UserError
-from drc_jax.evaluation import metrics, report
+from drc_jax.evaluation import figures, metrics, report
 from drc_jax.evaluation.evaluate import evaluate
 from drc_jax.evaluation.regions import Regions
-from drc_jax.inference import image_keys
 from drc_jax.training.images import check_size, data_folder
 from drc_jax.training.method import Run, find, load_run
 from experiments import cli, config_flag
@@ -42,8 +43,8 @@ _STEPS = cli.steps_flag("Langevin steps from fresh chains; 0 takes the config's.
 _DATA = flags.DEFINE_string(
     "data", "", "Folder of another packed data set to score on; empty takes the run's own."
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at once.", lower_bound=1)
 _SEED = cli.seed_flag()
+cli.batch_size_flag()
 
 
 def main(argv: Sequence[str]) -> None:
@@ -64,28 +65,25 @@ def main(argv: Sequence[str]) -> None:
         output /= folder.resolve().name  # The run's own scores stay.
     output = files.writable(output, "the scores")
     steps = _STEPS.value or run.method.test_steps(run.config)
-    batch_size = min(_BATCH_SIZE.value, len(split))
-    key = jax.random.key(_SEED.value)
+    find_regions = run.infer_batch(_SEED.value, num_steps=steps)
     outcomes: list[int] = []
 
     def infer_batch(images: np.ndarray) -> Regions:
-        regions = run.segment(image_keys(key, images), images, num_steps=steps)
+        regions = find_regions(images)
         outcomes.extend(getattr(regions, "outcomes", ()))
         return regions
 
-    with tqdm(total=len(split), unit="image", desc=f"evaluating, {steps} steps") as bar:
+    with tqdm(total=len(split), unit="image", desc=cli.named("evaluating", steps)) as bar:
         evaluation = evaluate(
             infer_batch,
             split,
-            batch_size=batch_size,
             mean_train_mask=None if train_masks is None else metrics.mean_mask(train_masks),
             settings={
                 "method": run.method.name,
                 "data": str(folder),
                 "checkpoint_step": run.step,
-                "langevin_steps": steps,
+                **({"langevin_steps": steps} if steps else {}),
                 "seed": _SEED.value,
-                "batch_size": batch_size,
             },
             progress=lambda done, total: bar.update(done - bar.n),
         )
@@ -93,8 +91,14 @@ def main(argv: Sequence[str]) -> None:
     print(report.format_table(evaluation.report))
     if outcomes:
         print(grabcut.summary(np.array(outcomes[: len(split)])))
-    stem = f"{_SPLIT.value}_iteration{run.step}_steps{steps}_seed{_SEED.value}"
-    report.write(evaluation, output, stem)
+    parts = [
+        f"iteration{run.step}" if run.step else "",
+        f"steps{steps}" if steps else "",
+        f"seed{_SEED.value}",
+    ]
+    stem = "_".join([_SPLIT.value, *filter(None, parts)])
+    report.write_numbers(evaluation, output, stem)
+    figures.write(evaluation, output)
     print(
         f"numbers are in {output / stem}.json and .csv, the newest also in {_SPLIT.value}.json and "
         f".csv; look at {output / _SPLIT.value}_grid.png first"

@@ -5,22 +5,19 @@
 
 Writes for every picture a mask, a cut-out with transparency and the background alone, all of the
 picture's own size, and a small side-by-side picture, each kind in a folder of its own below
---output. Files that fail are listed at the end and in failed.txt. The exit status is 0 if any
-picture succeeded and 1 if none did.
+--output. Slot methods have no foreground; of these every slot gets a mask and a cut-out. Files that
+fail are listed at the end and in failed.txt. The exit status is 0 if any picture succeeded and 1 if
+none did.
 """
 
 import pathlib
 from collections.abc import Sequence
 
-import jax
-import numpy as np
 from absl import flags
 from tqdm import tqdm
 
 from drc_jax.evaluation.cutouts import CROPS, FORMATS
 from drc_jax.evaluation.extract import extract, summary, write_failures
-from drc_jax.evaluation.regions import Regions
-from drc_jax.inference import image_keys
 from drc_jax.training.method import load_run
 from experiments import cli
 
@@ -42,8 +39,8 @@ _CROP = flags.DEFINE_enum(
     "How a picture that is not square goes through the model: squeezed, its middle alone, or "
     "between grey bars (best for data that were prepared with --crop=letterbox).",
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures at once.", lower_bound=1)
 _SEED = cli.seed_flag()
+cli.batch_size_flag()
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,13 +49,9 @@ def main(argv: Sequence[str]) -> int:
     cli.cache_compiled_programs()
     run = load_run(pathlib.Path(_WORKDIR.value))
     steps = _STEPS.value or run.method.test_steps(run.config)
-    key = jax.random.key(_SEED.value)
+    infer_batch = run.infer_batch(_SEED.value, num_steps=steps, num_restarts=_RESTARTS.value)
 
-    def infer_batch(images: np.ndarray) -> Regions:
-        keys = image_keys(key, images)
-        return run.segment(keys, images, num_steps=steps, num_restarts=_RESTARTS.value)
-
-    with tqdm(unit="file", desc=f"extracting, {steps} steps", delay=0.5) as bar:
+    with tqdm(unit="file", desc=cli.named("extracting", steps), delay=0.5) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
@@ -68,8 +61,7 @@ def main(argv: Sequence[str]) -> int:
             infer_batch,
             _INPUT.value,
             _OUTPUT.value,
-            image_size=run.config.model.image_size,
-            batch_size=_BATCH_SIZE.value,
+            image_size=run.config.image_size,
             crop=_CROP.value,
             soft=_SOFT.value,
             file_format=_FORMAT.value,

@@ -82,14 +82,12 @@ def files(
       UnreadableError: if the inference gave no numbers.
     """
     if not (np.isfinite(weight).all() and np.isfinite(background).all()):
-        raise decode.UnreadableError(
-            "gave values that are not finite; try fewer steps or another checkpoint"
-        )
+        raise not_finite()
     height, width = photo.shape[:2]
     picture = Image.fromarray(photo)
     share = np.asarray(from_square(Image.fromarray(weight), width, height, crop))
     alpha = _grey(share)
-    mask = alpha if soft else Image.fromarray(np.where(share > 0.5, np.uint8(255), np.uint8(0)))
+    mask = _mask(share, soft)
     painted = Image.fromarray(pictures.to_uint8(background))
     # Twice: blended by pi_f itself, a ghost of the object would stay inside the mask.
     generated = from_square(painted, width, height, crop)
@@ -97,12 +95,60 @@ def files(
     cut_out = picture.copy()
     cut_out.putalpha(alpha)
     ending = f".{file_format}"
+    panes = {
+        "picture": picture,
+        "mask": mask.convert("RGB"),
+        "cut-out": _on_grey(picture, alpha),
+        "background": scene,
+    }
     return {
         "masks": (ending, _encoded(mask, file_format)),
         "cutouts": (ending, _encoded(cut_out, file_format)),
         "backgrounds": (ending, _encoded(scene, file_format)),
-        "side_by_side": (".jpg", _encoded(_side_by_side(picture, mask, alpha, scene), "jpeg")),
+        "side_by_side": (".jpg", _encoded(_side_by_side(panes), "jpeg")),
     }
+
+
+def slot_files(
+    photo: np.ndarray, masks: np.ndarray, crop: str, soft: bool, file_format: str
+) -> dict[str, tuple[str, bytes]]:
+    """The files made of a photograph in which a method finds exchangeable slots.
+
+    Args:
+      photo: uint8 [H, W, 3].
+      masks: float32 [K, S, S] in [0, 1], each slot's mixing weights.
+      crop, soft, file_format: see `extract.extract`.
+
+    Returns:
+      Folder to ending and content.
+
+    Raises:
+      UnreadableError: if the inference gave no numbers.
+    """
+    if not np.isfinite(masks).all():
+        raise not_finite()
+    height, width = photo.shape[:2]
+    picture = Image.fromarray(photo)
+    made, alphas, ending = {}, [], f".{file_format}"
+    for k, mask in enumerate(masks):
+        share = np.asarray(from_square(Image.fromarray(mask), width, height, crop))
+        alphas.append(_grey(share))
+        cut_out = picture.copy()
+        cut_out.putalpha(alphas[-1])
+        made[f"masks/slot_{k + 1}"] = (ending, _encoded(_mask(share, soft), file_format))
+        made[f"cutouts/slot_{k + 1}"] = (ending, _encoded(cut_out, file_format))
+    labels = pictures.label_picture(masks.argmax(axis=0)[None], len(masks))[0]
+    panes = {"picture": picture, "slots": from_square(Image.fromarray(labels), width, height, crop)}
+    panes |= {f"slot {k + 1}": _on_grey(picture, alpha) for k, alpha in enumerate(alphas)}
+    made["side_by_side"] = (".jpg", _encoded(_side_by_side(panes), "jpeg"))
+    return made
+
+
+def not_finite() -> decode.UnreadableError:
+    """What is wrong with a picture for which the inference gave no numbers."""
+    return decode.UnreadableError(
+        "gave values that are not finite; try fewer steps or another checkpoint"
+    )
 
 
 def _grey(share: np.ndarray) -> Image.Image:
@@ -110,17 +156,24 @@ def _grey(share: np.ndarray) -> Image.Image:
     return Image.fromarray(np.round(np.clip(share, 0, 1) * 255).astype(np.uint8))
 
 
-def _side_by_side(
-    picture: Image.Image, mask: Image.Image, alpha: Image.Image, scene: Image.Image
-) -> Image.Image:
-    """Picture, mask, cut-out on grey and background in a row with their names."""
+def _mask(share: np.ndarray, soft: bool) -> Image.Image:
+    """Shares in [0, 1] themselves, or where they are more than one half."""
+    return _grey(share if soft else np.where(share > 0.5, np.float32(1), np.float32(0)))
+
+
+def _on_grey(picture: Image.Image, alpha: Image.Image) -> Image.Image:
     grey = Image.new("RGB", picture.size, decode.BACKDROP)
-    panes = [picture, mask.convert("RGB"), Image.composite(picture, grey, alpha), scene]
-    scale = min(1.0, _PANEL_SIDE / max(picture.size))
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    row = np.stack([np.asarray(pane.resize(size, Image.Resampling.BILINEAR)) for pane in panes])
-    captions = ["picture", "mask", "cut-out", "background"]
-    return Image.fromarray(pictures.image_grid([row], [""], captions))
+    return Image.composite(picture, grey, alpha)
+
+
+def _side_by_side(panes: dict[str, Image.Image]) -> Image.Image:
+    """Equally large pictures, by their names, small and in a row."""
+    first = next(iter(panes.values()))
+    scale = min(1.0, _PANEL_SIDE / max(first.size))
+    size = (max(1, round(first.width * scale)), max(1, round(first.height * scale)))
+    small = [pane.resize(size, Image.Resampling.BILINEAR) for pane in panes.values()]
+    row = np.stack([np.asarray(pane) for pane in small])
+    return Image.fromarray(pictures.image_grid([row], [""], list(panes)))
 
 
 def _encoded(image: Image.Image, file_format: str) -> bytes:

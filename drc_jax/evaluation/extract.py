@@ -1,4 +1,4 @@
-"""Cut-outs of every picture below a folder: reading, inference in batches, writing, failures."""
+"""Cut-outs of every picture below a folder: reading, inference in blocks, writing, failures."""
 
 import math
 import os
@@ -12,14 +12,14 @@ import numpy as np
 from drc_jax import files
 from drc_jax.data.pictures import decode
 from drc_jax.data.pictures.files import Listing, Problem, list_files, output_stems, printable
-from drc_jax.errors import UserError
+from drc_jax.errors import NonFiniteError, UserError
 from drc_jax.evaluation import cutouts
-from drc_jax.evaluation.regions import InferBatch, infer_on_host
+from drc_jax.evaluation.regions import HostRegions, InferBatch, block_size, infer_on_host
 
 FAILED = "failed.txt"
 
 _SHOWN = 20  # failures in the summary; the file has all
-_PHOTOS_IN_MEMORY = 2**28  # bytes of decoded photographs; those of a batch beyond go to a file
+_PHOTOS_IN_MEMORY = 2**28  # bytes of decoded photographs; those of a block beyond go to a file
 
 
 class Extraction(NamedTuple):
@@ -43,7 +43,6 @@ def extract(
     output: str | os.PathLike[str],
     *,
     image_size: int,
-    batch_size: int,
     crop: str = "stretch",
     soft: bool = False,
     file_format: str = "png",
@@ -59,30 +58,35 @@ def extract(
                                 and blended into it around there, by 2 pi_f
         side_by_side/a/b.jpg    the picture and the three others, small
 
+    Of a method of exchangeable slots there is no foreground to cut out, so every slot is:
+
+        masks/slot_1/a/b.png    white where the slot's weight is more than 0.5, or that weight
+        cutouts/slot_1/a/b.png  the picture with the slot's weight as its transparency
+        side_by_side/a/b.jpg    the picture, the slot that weighs most in colours, and all cut-outs
+
     Sub-folders are kept, so ``masks`` fits the preparation's ``--masks``. Where two pictures differ
     in their endings only, their outputs keep these (``b.jpg.png``). Earlier files of the same names
     are replaced. Every picture is decoded once; `write_failures` lists those that failed.
 
     Args:
-      infer_batch: the inference. Every batch has the same shape; the last is filled up with
+      infer_batch: the inference. Every block has the same shape; the last is filled up with
         repeated pictures, whose results are dropped.
       source: a picture or a folder; see `decode.read_picture` for what is read.
       output: folder for the files, made if needed.
       image_size: the model's image side S.
-      batch_size: pictures per call of ``infer_batch``; fewer if there are fewer files.
       crop: how a picture that is not square goes through the model: ``stretch`` squeezes all of it
         into the square; ``centre`` looks at the largest square in its middle, and the rest is
         background; ``letterbox`` shows all of it between grey bars, for models trained so.
       soft: masks hold pi_f in 0 to 255 instead of 0 and 255.
       file_format: ``png`` or ``webp`` (lossless), of all but the side-by-side pictures.
-      progress: called after each batch with the numbers of files done and in all.
+      progress: called after each block with the numbers of files done and in all.
 
     Returns:
       What became of the files.
 
     Raises:
       UserError: before any inference, if there is nothing to read or ``output`` cannot be used; if
-        the photographs of a batch fit neither in memory nor on the disk of ``output``.
+        the photographs of a block fit neither in memory nor on the disk of ``output``.
       ValueError: if ``infer_batch`` returns wrong shapes.
     """
     folder, (names, failed, ignored) = _inputs(pathlib.Path(source), pathlib.Path(output))
@@ -95,20 +99,22 @@ def extract(
         raise UserError(f"cannot replace {root / FAILED}: {error.strerror}") from None
     stems = output_stems(names, decode.EXTENSIONS, cutouts.ENDINGS)
     num_done, num_no_files = 0, len(failed) + len(ignored)
-    # Decoding is slow, and the photographs of a batch together may not fit in memory.
+    # Decoding is slow, and the photographs of a block together may not fit in memory.
     with tempfile.SpooledTemporaryFile(_PHOTOS_IN_MEMORY, dir=str(root)) as spool:
-        for batch in _batches(folder, names, batch_size, spool, failed, ignored):
+        for block in _blocks(folder, names, spool, failed, ignored):
             squares = [
-                cutouts.to_square(photo, image_size, crop) for _, photo in _read(batch, spool)
+                cutouts.to_square(photo, image_size, crop) for _, photo in _read(block, spool)
             ]
-            # Filled up, so that the last batch has the shape the others were compiled for.
-            places = np.minimum(np.arange(min(batch_size, len(names))), len(batch) - 1)
-            regions = infer_on_host(infer_batch, np.stack(squares)[places])
-            for (name, photo), weight, background in zip(
-                _read(batch, spool), regions.foreground_weight, regions.images[:, -1], strict=False
-            ):
+            regions = _infer(infer_batch, np.stack(squares))
+            for i, (name, photo) in enumerate(_read(block, spool)):
                 try:
-                    made = cutouts.files(photo, weight, background, crop, soft, file_format)
+                    if regions is None:
+                        raise cutouts.not_finite()
+                    if regions.foreground_weight is None:
+                        made = cutouts.slot_files(photo, regions.pi[i], crop, soft, file_format)
+                    else:
+                        weight, background = regions.foreground_weight[i], regions.images[i, -1]
+                        made = cutouts.files(photo, weight, background, crop, soft, file_format)
                     for kind, (ending, content) in made.items():
                         path = root / kind / f"{stems[name]}{ending}"
                         path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,6 +127,16 @@ def extract(
             if progress is not None:
                 progress(num_done + len(failed) + len(ignored) - num_no_files, len(names))
     return Extraction(num_done, sorted(failed), sorted(ignored))
+
+
+def _infer(infer_batch: InferBatch, squares: np.ndarray) -> HostRegions | None:
+    """The regions of a block's pictures uint8 [n, S, S, 3]; None where all chains diverged."""
+    # Filled up, so that every block has the shape that one program was compiled for.
+    places = np.minimum(np.arange(block_size()), len(squares) - 1)
+    try:
+        return infer_on_host(infer_batch, squares[places])
+    except NonFiniteError:
+        return None
 
 
 def write_failures(result: Extraction, output: str | os.PathLike[str]) -> None:
@@ -175,19 +191,18 @@ class _Kept(NamedTuple):
     shape: tuple[int, ...]
 
 
-def _batches(
+def _blocks(
     folder: pathlib.Path,
     names: list[str],
-    batch_size: int,
     spool: IO[bytes],
     failed: list[Problem],
     ignored: list[Problem],
 ) -> Iterator[list[_Kept]]:
-    """The pictures, 1 to ``batch_size`` at a time, each decoded once and its pixels in ``spool``.
+    """The pictures, a block at a time, each decoded once and its pixels in ``spool``.
 
     Files that give none are appended to ``failed`` and ``ignored``.
     """
-    batch: list[_Kept] = []
+    block: list[_Kept] = []
     for name in names:
         try:
             photo = decode.read_picture(folder / name)
@@ -202,18 +217,18 @@ def _batches(
             raise UserError(
                 f"cannot keep photographs beside the output: {error.strerror}"
             ) from None
-        batch.append(_Kept(name, photo.shape))
-        if len(batch) == batch_size:
-            yield batch
-            batch = []
+        block.append(_Kept(name, photo.shape))
+        if len(block) == block_size():
+            yield block
+            block = []
             spool.seek(0)
             spool.truncate()
-    if batch:
-        yield batch
+    if block:
+        yield block
 
 
-def _read(batch: list[_Kept], spool: IO[bytes]) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and photographs uint8 [H, W, 3] of a batch, from the spool, one at a time."""
+def _read(block: list[_Kept], spool: IO[bytes]) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and photographs uint8 [H, W, 3] of a block, from the spool, one at a time."""
     spool.seek(0)
-    for name, shape in batch:
+    for name, shape in block:
         yield name, np.frombuffer(spool.read(math.prod(shape)), np.uint8).reshape(shape)

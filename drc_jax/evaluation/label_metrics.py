@@ -40,6 +40,49 @@ class ObjectCounts(NamedTuple):
     merged: np.ndarray
 
 
+class LabelScores(NamedTuple):
+    """Every score of this module, for N images.
+
+    Attributes:
+      foreground_ari: float64 [N]; NaN for images of fewer than two objects, of which it says
+        nothing.
+      ari, matched_iou: float64 [N].
+      counts: [N] each.
+    """
+
+    foreground_ari: np.ndarray
+    ari: np.ndarray
+    matched_iou: np.ndarray
+    counts: ObjectCounts
+
+
+def label_scores(
+    pred_labels: np.ndarray, true_labels: np.ndarray, *, background: int = 0
+) -> LabelScores:
+    """All scores of label maps.
+
+    Args:
+      pred_labels: int [N, H, W].
+      true_labels: int [N, H, W].
+      background: the predicted label of the background; a label that does not occur, such as -1,
+        where there is none. No object is then missed.
+
+    Returns:
+      The scores.
+
+    Raises:
+      ValueError: if the arrays are not integer [N, H, W] of the same shape.
+    """
+    counts = object_counts(pred_labels, true_labels, background=background)
+    foreground = foreground_ari(pred_labels, true_labels)
+    return LabelScores(
+        foreground_ari=np.where(counts.objects >= 2, foreground, np.nan),
+        ari=ari(pred_labels, true_labels),
+        matched_iou=matched_iou(pred_labels, true_labels, background=background),
+        counts=counts,
+    )
+
+
 def ari(pred_labels: np.ndarray, true_labels: np.ndarray) -> np.ndarray:
     """Adjusted Rand index over all pixels, the background being a cluster like any other.
 

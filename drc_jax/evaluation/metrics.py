@@ -50,6 +50,18 @@ class Columns(NamedTuple):
     is_flipped: bool
 
 
+class SlotMasks(NamedTuple):
+    """The foreground masks that exchangeable slots give, in both ways of appendix E.
+
+    Attributes:
+      others: bool [N, K, H, W], 1 - p_k > 0.5: the foreground if slot k is the background.
+      claimed: bool [N, H, W], some p_k > 0.5: the foreground if the background is spread thinly.
+    """
+
+    others: np.ndarray
+    claimed: np.ndarray
+
+
 class SlotScores(NamedTuple):
     """Foreground scores of a model with exchangeable slots (appendix E).
 
@@ -67,11 +79,14 @@ class SlotScores(NamedTuple):
     background_oracle: Overlap
     combined: Overlap
 
+    @property
+    def is_combined(self) -> bool:
+        """Whether ``combined`` has the higher mean IoU, so that the paper reports it."""
+        return bool(np.mean(self.combined.iou) > np.mean(self.background.iou))
+
     def better(self) -> Overlap:
         """The reported scores: ``background`` or ``combined``, by the higher mean IoU."""
-        if np.mean(self.combined.iou) > np.mean(self.background.iou):
-            return self.combined
-        return self.background
+        return self.combined if self.is_combined else self.background
 
 
 def overlap(pred: np.ndarray, true: np.ndarray) -> Overlap:
@@ -209,12 +224,43 @@ def slots_to_foreground(slot_probs: np.ndarray, true: np.ndarray) -> SlotScores:
     Raises:
       ValueError: if the shapes do not fit.
     """
+    return slot_scores(slot_masks(slot_probs), true)
+
+
+def slot_masks(slot_probs: np.ndarray) -> SlotMasks:
+    """The masks of ``slots_to_foreground``, which are smaller than what they are made from.
+
+    Args:
+      slot_probs: float [N, K, H, W] in [0, 1], summing to 1 over K >= 2.
+
+    Returns:
+      The masks.
+
+    Raises:
+      ValueError: if the shape does not fit.
+    """
     if slot_probs.ndim != 4 or slot_probs.shape[1] < 2:
         raise ValueError(
             f"slot_probs must be [N, K, H, W] with K at least 2, got {list(slot_probs.shape)}"
         )
-    _check_not_empty(slot_probs)
-    each = [overlap(1 - slot_probs[:, k] > 0.5, true) for k in range(slot_probs.shape[1])]
+    return SlotMasks(1 - slot_probs > 0.5, np.any(slot_probs > 0.5, axis=1))
+
+
+def slot_scores(masks: SlotMasks, true: np.ndarray) -> SlotScores:
+    """The scores of ``slots_to_foreground``.
+
+    Args:
+      masks: of N >= 1 images.
+      true: bool [N, H, W], true foreground.
+
+    Returns:
+      Both ways' scores.
+
+    Raises:
+      ValueError: if the shapes do not fit.
+    """
+    _check_not_empty(masks.claimed)
+    each = [overlap(masks.others[:, k], true) for k in range(masks.others.shape[1])]
     oracle = each[0]
     for other in each[1:]:
         oracle = oracle.select(other.iou > oracle.iou, other)
@@ -223,7 +269,7 @@ def slots_to_foreground(slot_probs: np.ndarray, true: np.ndarray) -> SlotScores:
         background=each[best],
         background_slot=best,
         background_oracle=oracle,
-        combined=overlap(np.any(slot_probs > 0.5, axis=1), true),
+        combined=overlap(masks.claimed, true),
     )
 
 

@@ -7,7 +7,7 @@ uint8 RGB in `to_uint8` and `mask_to_uint8` and nowhere else.
 import colorsys
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -47,6 +47,24 @@ def mask_to_uint8(masks: np.ndarray) -> np.ndarray:
     """
     grey = np.round(np.clip(masks.astype(np.float32), 0.0, 1.0) * 255).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def label_picture(labels: np.ndarray, count: int, background: int | None = None) -> np.ndarray:
+    """Label maps in colours, which are the same for the same ``count``.
+
+    Args:
+      labels: int [N, H, W], 0 to ``count`` - 1.
+      count: how many labels there are.
+      background: the label that is black; None for none.
+
+    Returns:
+      uint8 [N, H, W, 3].
+    """
+    hues = [colorsys.hsv_to_rgb(k / count, 0.75, 0.9) for k in range(count)]
+    colours = np.round(255 * np.array(hues)).astype(np.uint8)
+    if background is not None:
+        colours[background] = 0
+    return colours[labels]
 
 
 def cut_out(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -127,6 +145,7 @@ def fig5_grid(
     background: np.ndarray,
     true_mask: np.ndarray | None,
     inferred_mask: np.ndarray,
+    more: Mapping[str, np.ndarray] | None = None,
 ) -> np.ndarray:
     """The rows of the paper's Fig. 5, one column per image.
 
@@ -137,6 +156,7 @@ def fig5_grid(
       background: [N, H, W, 3], the re-assigned background region's image.
       true_mask: [N, H, W]; None leaves its row out.
       inferred_mask: [N, H, W].
+      more: further rows by their labels, [N, H, W, 3] each.
 
     Returns:
       uint8 [rows, columns, 3], a picture to show or save.
@@ -148,35 +168,40 @@ def fig5_grid(
         "background": background,
         "true mask": None if true_mask is None else mask_to_uint8(true_mask),
         "inferred\nmask": mask_to_uint8(inferred_mask),
+        **(more or {}),
     }
     present = {label: row for label, row in rows.items() if row is not None}
     return image_grid(list(present.values()), list(present))
 
 
 def slots_grid(
-    observed: np.ndarray, generated: np.ndarray, slots: np.ndarray, masks: np.ndarray
+    observed: np.ndarray,
+    generated: np.ndarray,
+    slots: np.ndarray,
+    masks: np.ndarray,
+    more: Mapping[str, np.ndarray] | None = None,
 ) -> np.ndarray:
     """Images and the slots that a slot method finds in them, one column per image.
 
-    The last row shows each pixel in the colour of the slot that weighs most there.
+    The row ``slots`` shows each pixel in the colour of the slot that weighs most there.
 
     Args:
       observed: [N, H, W, 3], the images given.
       generated: [N, H, W, 3], their reconstructions.
       slots: [N, K, H, W, 3], each slot's image; shown cut out by its mask.
       masks: [N, K, H, W] in [0, 1].
+      more: further rows by their labels, [N, H, W, 3] each, such as the truth.
 
     Returns:
       uint8 [rows, columns, 3].
     """
     count = slots.shape[1]
-    hues = [colorsys.hsv_to_rgb(k / count, 0.75, 0.9) for k in range(count)]
-    colours = np.round(255 * np.array(hues)).astype(np.uint8)
-    cut_outs = [cut_out(slots[:, k], masks[:, k]) for k in range(count)]
-    return image_grid(
-        [observed, generated, *cut_outs, colours[masks.argmax(axis=1)]],
-        ["observed", "generated", *(f"slot {k + 1}" for k in range(count)), "slots"],
-    )
+    rows = {"observed": observed, "generated": generated}
+    for k in range(count):
+        rows[f"slot {k + 1}"] = cut_out(slots[:, k], masks[:, k])
+    rows["slots"] = label_picture(masks.argmax(axis=1), count)
+    rows |= more or {}
+    return image_grid(list(rows.values()), list(rows))
 
 
 def regions_grid(

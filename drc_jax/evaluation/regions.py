@@ -1,11 +1,11 @@
 """What evaluation asks of a method: the regions of a batch of images, checked on the host."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import numpy as np
-
-from drc_jax.errors import UserError
 
 
 class Regions(Protocol):
@@ -33,9 +33,19 @@ class Regions(Protocol):
 InferBatch = Callable[[np.ndarray], Regions]
 """Maps images uint8 [B, S, S, 3] to their regions.
 
-The regions of an image must depend on that image alone, not on its place or its neighbours: scores
-are then the same for every batch size and order.
+B is `block_size` in every call. The regions of an image must depend on that image alone, not on its
+place or its neighbours: scores are then the same for every selection and order of images.
 """
+
+
+def block_size() -> int:
+    """How many images a method is given at once: 8 on a CPU, 32 on any other device.
+
+    XLA compiles a program for every number of images, and each rounds in its own way, which long
+    chains amplify. So this number depends on no setting and on no data, and a last block is filled
+    up.
+    """
+    return 8 if jax.default_backend() == "cpu" else 32
 
 
 class HostRegions(NamedTuple):
@@ -44,16 +54,21 @@ class HostRegions(NamedTuple):
     images: np.ndarray
     pi: np.ndarray
     reconstruction: np.ndarray
-    foreground_weight: np.ndarray
+    foreground_weight: np.ndarray | None
 
     def take(self, which: slice | np.ndarray) -> "HostRegions":
         """The regions of some of the images."""
-        return HostRegions(*(array[which] for array in self))
+        return jax.tree.map(lambda array: array[which], self)
 
     def is_finite(self) -> np.ndarray:
         """Whether an image's arrays hold numbers only, bool [B]."""
         batch = len(self.pi)
-        return np.all([np.isfinite(x).reshape(batch, -1).all(1) for x in self], axis=0)
+        arrays = [array for array in self if array is not None]
+        return np.all([np.isfinite(x).reshape(batch, -1).all(1) for x in arrays], axis=0)
+
+    def labels(self) -> np.ndarray:
+        """The region that weighs most at each pixel, uint8 [B, H, W]; K - 1 is the background."""
+        return self.pi.argmax(axis=1).astype(np.uint8)
 
     def heaviest_foreground(self) -> np.ndarray:
         """The image of the foreground that weighs most at each pixel, [B, H, W, 3]."""
@@ -66,32 +81,35 @@ def infer_on_host(infer_batch: InferBatch, images: np.ndarray) -> HostRegions:
 
     Args:
       infer_batch: the inference.
-      images: uint8 [B, S, S, 3].
+      images: uint8 [B, S, S, 3]; to get the same bits for an image whatever the others are, B is
+        `block_size` always.
 
     Returns:
-      The regions of the B images.
+      The regions of the B images. Some may have values that are not finite.
 
     Raises:
-      UserError: if the regions are exchangeable, and so have no foreground.
+      NonFiniteError: if a sampler has no finite values for any of the images.
       ValueError: if ``infer_batch`` returns wrong shapes.
     """
-    found = infer_batch(images)
-    if found.foreground_weight is None:
-        raise UserError(
-            "the regions of this method are exchangeable slots without a foreground; score their "
-            "masks with drc_jax.evaluation.metrics.slots_to_foreground"
-        )
+    with warnings.catch_warnings():
+        # Of values that are not finite; whoever calls looks for these.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found = infer_batch(images)
+    weight = found.foreground_weight
     regions = HostRegions(
-        *(np.asarray(getattr(found, name), np.float32) for name in HostRegions._fields)
+        images=np.asarray(found.images, np.float32),
+        pi=np.asarray(found.pi, np.float32),
+        reconstruction=np.asarray(found.reconstruction, np.float32),
+        foreground_weight=None if weight is None else np.asarray(weight, np.float32),
     )
     count = regions.pi.shape[1] if regions.pi.ndim == 4 else 0
     mixed = (len(images), count, *images.shape[1:3])
     expected = ((*mixed, 3), mixed, images.shape, images.shape[:3])
-    shapes = tuple(array.shape for array in regions)
+    shapes = tuple(images.shape[:3] if array is None else array.shape for array in regions)
     if count < 2 or shapes != expected:
         raise ValueError(
             f"infer_batch must return images [B, K, S, S, 3], pi [B, K, S, S], reconstruction "
-            f"[B, S, S, 3] and foreground_weight [B, S, S] with K >= 2 for images "
+            f"[B, S, S, 3] and foreground_weight [B, S, S] or None with K >= 2 for images "
             f"{list(images.shape)}, got {', '.join(map(str, shapes))}"
         )
     return regions

@@ -9,7 +9,8 @@ import chex
 import jax
 
 from drc_jax.errors import UserError
-from drc_jax.evaluation.regions import Regions
+from drc_jax.evaluation.regions import InferBatch, Regions
+from drc_jax.inference import image_keys
 from drc_jax.runs import checkpoint, workdir
 
 State = Any
@@ -153,6 +154,11 @@ class Run(NamedTuple):
     def segment(self, keys: chex.PRNGKey, images: Any, **options: Any) -> Regions:
         """``Method.segment`` with this run's config and parameters."""
         return self.method.segment(self.config, self.params, keys, images, **options)
+
+    def infer_batch(self, seed: int, **options: Any) -> InferBatch:
+        """``segment`` for evaluation, with keys that depend on ``seed`` and each image alone."""
+        key = jax.random.key(seed)
+        return lambda images: self.segment(image_keys(key, images), images, **options)
 
 
 def load_run(path: str | pathlib.Path) -> Run:

@@ -11,7 +11,7 @@ from PIL import Image
 from drc_jax.data.packed.format import PackedSplit, Record, open_split
 from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import UserError
-from drc_jax.evaluation import metrics, report
+from drc_jax.evaluation import figures, metrics, report
 from drc_jax.evaluation.evaluate import evaluate
 from drc_jax.evaluation.report import Report, Score
 
@@ -81,9 +81,10 @@ class Inference:
 
 
 def _evaluate(inference, split, folder, **options):
-    evaluation = evaluate(inference, split, **{"batch_size": 5, **options})
+    evaluation = evaluate(inference, split, **options)
     folder.mkdir(parents=True, exist_ok=True)
-    report.write(evaluation, folder, "test_300steps")
+    report.write_numbers(evaluation, folder, "test_300steps")
+    figures.write(evaluation, folder)
     return evaluation.report
 
 
@@ -105,8 +106,8 @@ def test_report_csv_and_json_agree_with_the_metrics_and_each_other(tmp_path, dat
         settings={"steps": 300, "seed": 1},
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert inference.shapes == [(5, SIZE, SIZE, 3)] * 3
-    assert seen == [(5, 13), (10, 13), (13, 13)]
+    assert inference.shapes == [(8, SIZE, SIZE, 3)] * 2
+    assert seen == [(8, 13), (13, 13)]
 
     columns = metrics.columns(pred, masks)
     for name in ("fixed", "dataset_flip", "oracle"):
@@ -164,7 +165,7 @@ def test_several_foregrounds_are_summed(tmp_path, data, split) -> None:
     assert found.scores["fixed"] == Score(1, 1)
     # In the grid such pixels show the second foreground, 0.25, the heavier.
     picture = _picture(tmp_path / "test_grid.png")
-    cut_out = _cell(picture, 2, 3, rows=6, columns=10)
+    cut_out = _cell(picture, 2, 3, rows=7, columns=10)  # the last row: every region in a colour
     expected = np.where(data[1][3], round(1.25 * 127.5), 128)
     np.testing.assert_array_equal(cut_out[..., 0], expected)
 
@@ -227,8 +228,6 @@ def test_mistakes_are_named_before_any_inference(tmp_path, data, split) -> None:
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match=r"mean training mask is \(8, 8\).*\(16, 16\)"):
         _evaluate(_never, split, tmp_path / "out", mean_train_mask=np.zeros((8, 8)))
-    with pytest.raises(UserError, match="batch_size must be at least 1"):
-        _evaluate(_never, split, tmp_path / "out", batch_size=0)
     with pytest.raises(TypeError, match="JSON"):
         _evaluate(_never, split, tmp_path / "out", settings={"array": np.zeros(2)})
 
@@ -242,13 +241,13 @@ def test_values_that_are_not_finite_name_their_image(tmp_path, data, split) -> N
 
 
 def test_wrong_shapes_are_named(tmp_path, split) -> None:
-    with pytest.raises(ValueError, match=r"K >= 2 .*\(5, 2, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"K >= 2 .*\(8, 2, 9, 9\)"):
         _evaluate(
             lambda images: types.SimpleNamespace(
-                pi=np.zeros((5, 2, 8, 8)),
-                images=np.zeros((5, 2, 8, 8, 3)),
-                reconstruction=np.zeros((5, 8, 8, 3)),
-                foreground_weight=np.zeros((5, 8, 8)),
+                pi=np.zeros((8, 2, 9, 9)),
+                images=np.zeros((8, 2, 9, 9, 3)),
+                reconstruction=np.zeros((8, 9, 9, 3)),
+                foreground_weight=np.zeros((8, 9, 9)),
             ),
             split,
             tmp_path,
@@ -256,10 +255,10 @@ def test_wrong_shapes_are_named(tmp_path, split) -> None:
 
 
 def test_every_stem_is_kept_and_the_newest_has_the_splits_name(tmp_path, data, split) -> None:
-    first = evaluate(Inference(data[1]), split, batch_size=5, settings={"seed": 0})
-    second = evaluate(Inference(1.0 - data[1]), split, batch_size=5, settings={"seed": 1})
-    report.write(first, tmp_path, "test_seed0")
-    report.write(second, tmp_path, "test_seed1")
+    first = evaluate(Inference(data[1]), split, settings={"seed": 0})
+    second = evaluate(Inference(1.0 - data[1]), split, settings={"seed": 1})
+    report.write_numbers(first, tmp_path, "test_seed0")
+    report.write_numbers(second, tmp_path, "test_seed1")
     for ending in (".json", ".csv"):
         kept = [(tmp_path / f"test_seed{i}{ending}").read_bytes() for i in range(2)]
         assert kept[0] != kept[1] == (tmp_path / f"test{ending}").read_bytes()
@@ -280,28 +279,28 @@ def test_names_that_a_spreadsheet_would_compute_or_that_are_no_utf8(tmp_path, da
     pi = data[1].astype(np.float32)
     pi[7] = np.nan
     with pytest.raises(UserError, match=r"image 7 \(b\\udcff.jpg\)"):
-        evaluate(Inference(pi), split, batch_size=5)
+        evaluate(Inference(pi), split)
 
 
 def test_a_full_disk_is_named_and_spares_what_was_there(
     tmp_path, data, split, file_size_limit
 ) -> None:
-    good = evaluate(Inference(data[1]), split, batch_size=5)
-    report.write(good, tmp_path, "good")
+    good = evaluate(Inference(data[1]), split)
+    report.write_numbers(good, tmp_path, "good")
     before = (tmp_path / "test.json").read_bytes()
-    other = evaluate(Inference(1.0 - data[1]), split, batch_size=5)
+    other = evaluate(Inference(1.0 - data[1]), split)
     with file_size_limit(100), pytest.raises(UserError, match=r"other.json: File too large"):
-        report.write(other, tmp_path, "other")
+        report.write_numbers(other, tmp_path, "other")
     assert (tmp_path / "test.json").read_bytes() == before
     assert not list(tmp_path.glob("*partial*")) + list(tmp_path.glob(".*"))
     (tmp_path / "folder.json").mkdir()
     with pytest.raises(UserError, match=r"folder.json: Is a directory"):
-        report.write(other, tmp_path, "folder")
+        report.write_numbers(other, tmp_path, "folder")
 
 
 def test_the_table_names_what_the_numbers_depend_on(data, split) -> None:
     settings = {"method": "drc", "data": "data/x", "langevin_steps": 300, "seed": 1}
-    found = evaluate(Inference(data[1]), split, batch_size=5, settings=settings).report
+    found = evaluate(Inference(data[1]), split, settings=settings).report
     last = report.format_table(found).splitlines()[-1]
     assert last == "method drc, data data/x, langevin_steps 300, seed 1"
 

@@ -19,6 +19,8 @@ from drc_jax.data.pictures.files import Problem, list_files, output_stems
 from drc_jax.errors import UserError
 from drc_jax.evaluation.cutouts import from_square, to_square
 from drc_jax.evaluation.extract import extract, write_failures
+from drc_jax.evaluation.regions import block_size
+from drc_jax.inference import image_keys, infer
 from drc_jax.model.render import init_params
 from drc_jax.runs import checkpoint
 from drc_jax.runs.workdir import claimed
@@ -51,7 +53,7 @@ def half_red(width, height, vertical=True):
 
 
 def run(source, output, **options):
-    settings = dict(image_size=SIDE, batch_size=4) | options
+    settings = dict(image_size=SIDE) | options
     result = extract(red_is_foreground, source, output, **settings)
     write_failures(result, output)
     return result
@@ -95,6 +97,36 @@ def test_soft_masks_and_webp(tmp_path):
     assert mode == "RGBA" and len(np.unique(mask)) > 2
     np.testing.assert_array_equal(mask[..., 0] if mask.ndim == 3 else mask, cut_out[..., 3])
     np.testing.assert_array_equal(cut_out[..., :3], half_red(32, 16))
+
+
+def test_every_slot_of_a_slot_method_is_cut_out(tmp_path):
+    """Slot 1 is red, slot 2 the rest of the upper half, slot 3 the rest."""
+    photo = half_red(32, 16)
+    Image.fromarray(photo).save(tmp_path / "a.png")
+
+    def infer_batch(images):
+        red = images[..., 0].astype(np.float32) / 255
+        upper = np.where(np.arange(SIDE)[:, None] < SIDE // 2, np.float32(1), np.float32(0)) - red
+        upper = np.maximum(upper, 0)
+        pi = np.stack([red, upper, 1 - red - upper], axis=1)
+        painted = np.zeros((*pi.shape, 3), np.float32)
+        return SimpleNamespace(
+            pi=pi, images=painted, reconstruction=painted[:, 0], foreground_weight=None
+        )
+
+    out = tmp_path / "out"
+    result = extract(infer_batch, tmp_path / "a.png", out, image_size=SIDE)
+    assert result.num_done == 1 and not result.failed
+    assert {path.name for path in out.iterdir()} == {"masks", "cutouts", "side_by_side"}
+    masks = [opened(out / f"masks/slot_{k}/a.png")[1] == 255 for k in (1, 2, 3)]
+    np.testing.assert_array_equal(masks[0], photo[..., 0] == 255)
+    assert (np.sum(masks, axis=0)[2:-2, 2:-2] <= 1).all() and np.sum(masks) > 0.9 * masks[0].size
+    assert masks[1][:6, 20:].all() and masks[2][10:, 20:].all()
+    mode, cut_out = opened(out / "cutouts/slot_1/a.png")
+    assert mode == "RGBA" and (cut_out[:, :8, 3] == 255).all() and (cut_out[:, 24:, 3] == 0).all()
+    np.testing.assert_array_equal(cut_out[..., :3], photo)
+    row = opened(out / "side_by_side/a.jpg")[1]
+    assert row.shape[1] > 5 * 32
 
 
 @pytest.mark.parametrize("crop", ["stretch", "centre", "letterbox"])
@@ -141,10 +173,10 @@ def test_a_hostile_folder(tmp_path):
         return red_is_foreground(images)
 
     seen = []
-    options = dict(image_size=SIDE, batch_size=16, progress=lambda *counts: seen.append(counts))
+    options = dict(image_size=SIDE, progress=lambda *counts: seen.append(counts))
     result = extract(infer_batch, photos, out, **options)
     write_failures(result, out)
-    assert shapes == {(16, SIDE, SIDE, 3)}
+    assert shapes == {(block_size(), SIDE, SIDE, 3)}
     assert [problem.name for problem in result.failed] == what.damaged
     assert [problem.name for problem in result.ignored] == what.ignored
     good = sorted(what.good + what.duplicates)
@@ -189,13 +221,13 @@ def test_a_full_disk_fails_picture_by_picture(tmp_path, file_size_limit):
             full.enter_context(file_size_limit(50))  # after the check at the start
             return red_is_foreground(images)
 
-        result = extract(infer_batch, photos, out, image_size=SIDE, batch_size=3)
+        result = extract(infer_batch, photos, out, image_size=SIDE)
         assert result.num_done == 0
         assert all("File too large" in problem.reason for problem in result.failed)
         with pytest.raises(UserError, match=r"cannot write .*failed.txt: File too large"):
             write_failures(result, out)
         with pytest.raises(UserError, match=r"cannot write cut-outs to .*File too large"):
-            extract(infer_batch, photos, out, image_size=SIDE, batch_size=3)
+            extract(infer_batch, photos, out, image_size=SIDE)
     write_failures(result, out)
     assert len((out / "failed.txt").read_text().splitlines()) == 3
 
@@ -226,7 +258,7 @@ def test_what_the_inference_or_the_disk_fails_at_is_named(tmp_path):
         regions.foreground_weight[0] = np.nan
         return regions
 
-    result = extract(infer_batch, photos, out, image_size=SIDE, batch_size=8)
+    result = extract(infer_batch, photos, out, image_size=SIDE)
     assert result.num_done == 1 and (out / "masks/c.png").is_file()
     reasons = dict(result.failed)
     assert "not finite" in reasons["a.png"] and "cannot be written" in reasons["b.png"]
@@ -294,6 +326,28 @@ def params():
     return jax.tree.map(lambda x: rng.normal(size=x.shape, scale=0.3).astype(np.float32), shapes)
 
 
+@pytest.mark.parametrize("count", [3, 11])
+def test_pictures_whose_chains_diverge_spare_the_others(tmp_path, params, count):
+    """Nine white pictures diverge: a whole block and one of the next where there are eleven."""
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    white = max(count - 2, 1)
+    for i in range(count):
+        photo = np.full((16, 20, 3), 255, np.uint8) if i < white else half_red(20, 16)
+        Image.fromarray(photo).save(photos / f"{i:02d}.png")
+
+    def infer_batch(images):
+        keys, bad = image_keys(jax.random.key(0), images), (images == 255).all((1, 2, 3))
+        spoiled = jax.tree.map(lambda x: x * np.float32(np.nan), params)
+        regions = infer(CONFIG.model, spoiled if bad.all() else params, keys, images, num_steps=3)
+        return regions._replace(pi=regions.pi.at[bad].set(np.nan))
+
+    result = extract(infer_batch, photos, out, image_size=SIDE)
+    assert result.num_done == count - white == len(list((out / "masks").iterdir()))
+    assert [problem.name for problem in result.failed] == [f"{i:02d}.png" for i in range(white)]
+    assert all("not finite" in problem.reason for problem in result.failed)
+
+
 @dataclasses.dataclass
 class Trained:
     """As much of a training state as extraction reads."""
@@ -318,7 +372,7 @@ def test_the_program(tmp_path, params):
     with claimed(workdir, CONFIG, "0"), checkpoint.CheckpointWriter(workdir, keep=1) as writer:
         writer.save(1, Trained(params, np.int32(1)))
     photos.mkdir()
-    for i in range(6):
+    for i in range(9):
         Image.fromarray(half_red(20 + i, 16)).save(photos / f"{i}.jpg")
     (photos / "bad.jpg").write_text("words")
 
@@ -334,7 +388,7 @@ def test_the_program(tmp_path, params):
     done = start(f"--input={photos}", "--restarts=2", "--batch_size=4", "--crop=letterbox")
     assert done.returncode == 0, done.stderr
     assert "failed: bad.jpg is no readable JPEG" in done.stdout
-    assert "6 pictures done" in done.stdout
-    assert "compiled 1\n" in done.stdout  # six pictures are a batch and a half
+    assert "9 pictures done" in done.stdout
+    assert "compiled 1\n" in done.stdout  # nine pictures are a block and a part of one
     assert opened(out / "masks/2.png")[1].shape == (16, 22)
     assert start(f"--input={photos / 'bad.jpg'}").returncode == 1

@@ -46,8 +46,15 @@ def test_training_leaves_what_the_readme_says(run):
 
 
 def test_evaluate_writes_consistent_scores(run):
-    done = start("evaluate", f"--workdir={run / 'run'}", "--batch_size=3", is_optimised=True)
-    assert done.returncode == 0, done.stderr
+    files = []
+    for batch_size in (3, 64):
+        flag = f"--batch_size={batch_size}"
+        done = start("evaluate", f"--workdir={run / 'run'}", flag, is_optimised=True)
+        assert done.returncode == 0, done.stderr
+        files.append(
+            [(run / f"run/eval/test{ending}").read_bytes() for ending in (".json", ".csv")]
+        )
+    assert files[0] == files[1]
     assert "fixed" in done.stdout and "all foreground" in done.stdout
     report = json.loads((run / "run/eval/test.json").read_text())
     assert report["num_images"] == 8

@@ -98,7 +98,7 @@ def test_another_method_is_loaded_and_scored_like_drc(tmp_path, split, monkeypat
     run = method.load_run(str(tmp_path / "run"))
     assert run.method == Mean() and run.config == MeanConfig() and run.step == 8
     keys = jax.random.split(jax.random.key(0), IMAGES)
-    found = evaluate.evaluate(lambda images: run.segment(keys, images), split, batch_size=IMAGES)
+    found = evaluate.evaluate(lambda images: run.segment(keys, images), split)
     assert found.report.scores["fixed"].iou > 0.7
     with pytest.raises(UserError, match=r"there is no method 'median'; there are drc, .*mean"):
         method.find("median")
