@@ -47,7 +47,7 @@ def _convolutions(tree: Any) -> list[jax.Array]:
 def _cross_entropy(
     target_logits: Float[Array, "b k"], logits: Float[Array, "b k"]
 ) -> Float[Array, ""]:
-    """-<softmax(target), log softmax(logits)>, mean over the batch (4.2)."""
+    """-<softmax(target), log softmax(logits)>, mean over the rows (4.2)."""
     target = jax.nn.softmax(jax.lax.stop_gradient(target_logits), axis=-1)
     return -jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits, axis=-1), axis=-1))
 
