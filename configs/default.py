@@ -12,4 +12,6 @@ from drc_jax.config import TrainConfig, to_dict
 
 def get_config() -> ConfigDict:
     """A locked ConfigDict with every field of ``TrainConfig``."""
-    return ConfigDict(to_dict(TrainConfig())).lock()
+    config = ConfigDict(to_dict(TrainConfig()))
+    config.model.responsibility = "auto"  # decided by num_slots, which may still be set
+    return config.lock()

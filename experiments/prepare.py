@@ -1,6 +1,8 @@
 """Makes a packed data set for training and evaluation.
 
 python -m experiments.prepare --dataset=tm_dsprites --output=data/tm_dsprites_128
+python -m experiments.prepare --dataset=scenes --objects=1,3 --shading=flat --size=32 \\
+    --output=data/scenes_flat_32
 python -m experiments.prepare --dataset=npz --source=photos.npz --output=data/photos
 python -m experiments.prepare --dataset=folder --source=PHOTOS --masks=MASKS --size=64 \\
     --output=data/photos_64
@@ -12,17 +14,22 @@ where their addresses still work; clevr6 takes clevr_with_masks_train.tfrecords.
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
 from drc_jax.data.folder import CROPS
 from drc_jax.data.packed.format import open_split, splits
 from drc_jax.data.prepare import PREPARERS, prepare
+from drc_jax.errors import UserError
 from experiments import cli
 
 _DATASET = flags.DEFINE_enum("dataset", None, list(PREPARERS), "Which data set.", required=True)
 _OUTPUT = flags.DEFINE_string(
     "output", None, "Folder for the data, one sub-folder per split.", required=True
+)
+_OBJECTS = flags.DEFINE_list(
+    "objects", None, "scenes: least and most number of objects, 1 to 3 (1,2)."
 )
 # What is left out takes the data set's own default; what it does not understand is refused.
 _OPTIONS = (
@@ -78,13 +85,19 @@ _OPTIONS = (
         None,
         "Share of pictures that may be unusable (folder: 0.1, published data sets: 0.01).",
     ),
+    flags.DEFINE_enum("shading", None, ("shaded", "flat"), "scenes: lit objects, or flat ones."),
+    flags.DEFINE_bool("touching", None, "scenes: the second object covers an edge of the first."),
+    flags.DEFINE_bool("two_tone", None, "scenes: objects have two colours, half and half."),
+    flags.DEFINE_bool("one_hue", None, "scenes: all objects of a scene have one hue."),
     flags.DEFINE_bool("overwrite", None, "Replace the data that are in the output folder."),
 )
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    options = {flag.name: flag.value for flag in _OPTIONS if flag.value is not None}
+    options: dict[str, Any] = {flag.name: flag.value for flag in _OPTIONS if flag.value is not None}
+    if _OBJECTS.value is not None:
+        options["objects"] = _numbers(_OBJECTS)
     if _DATASET.value in ("tm_dsprites", "scenes"):
         options.setdefault("workers", os.cpu_count() or 1)
     prepare(_DATASET.value, _OUTPUT.value, **options)
@@ -93,6 +106,14 @@ def main(argv: Sequence[str]) -> None:
         masks = "with" if info.has_masks else "without"
         side = info.image_size
         print(f"{_OUTPUT.value}/{split}: {info.count} images, {side}x{side}, {masks} masks")
+
+
+def _numbers(flag: flags.FlagHolder) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, flag.value))
+    except ValueError:
+        given = ",".join(flag.value)
+        raise UserError(f"--{flag.name} must be two numbers, as in 1,3; got {given}") from None
 
 
 if __name__ == "__main__":

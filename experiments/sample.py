@@ -1,4 +1,4 @@
-"""Pictures from a trained model's prior, with their foreground, background and mask.
+"""Pictures from a trained model's prior, with their foreground or slots, background and mask.
 
     python -m experiments.sample --workdir=runs/demo --output=samples.png
 
@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags
 
 from drc_jax import files
-from drc_jax.evaluation import pictures
+from drc_jax.evaluation import pictures, slot_pictures
 from drc_jax.inference import sample_prior
 from drc_jax.training.method import load_run
 from experiments import cli
@@ -41,13 +41,16 @@ def main(argv: Sequence[str]) -> None:
         num_steps=_STEPS.value or sampler.prior_steps,
         step_size=sampler.prior_step_size,
     )
-    images = np.asarray(samples.images)
-    picture = pictures.samples_grid(
-        np.asarray(samples.reconstruction),
-        images[:, 0],
-        images[:, -1],
-        np.asarray(samples.foreground_weight),
-    )
+    if slot_pictures.are_objects(samples):
+        picture = slot_pictures.objects_grid(None, samples)
+    else:
+        images = np.asarray(samples.images)
+        picture = pictures.samples_grid(
+            np.asarray(samples.reconstruction),
+            images[:, 0],
+            images[:, -1],
+            np.asarray(samples.foreground_weight),
+        )
     pictures.save_png(output, picture)
     print(f"wrote {output}: {_NUMBER.value} samples of the prior after {run.step} iterations")
 

@@ -18,6 +18,7 @@ from drc_jax.config import (
     to_dict,
 )
 from drc_jax.errors import UserError
+from drc_jax.training.images import data_folder
 
 REFUSED = [
     (TrainConfig, {"seed": 2**32}, "seed must be at most 4294967295, got 4294967296"),
@@ -41,6 +42,9 @@ REFUSED = [
     (OptimizerConfig, {"clip_norm": 1e-300}, "clip_norm must be 0 or of a size"),
     (DataConfig, {"path": "x" * 5000}, "path must have at most 4000 letters, got 5000"),
     (DataConfig, {"seed": 2**63}, "seed must be at most"),
+    (DataConfig, {"dataset": "scenes", "objects": (1, 4)}, r"from 1 to 3, .*; got \(1, 4\)"),
+    (DataConfig, {"dataset": "scenes", "objects": (2,)}, r"objects must be two numbers"),
+    (DataConfig, {"shading": "flat"}, "shading is an option of scenes; dataset 'tm_dsprites'"),
     (ModelConfig, {"likelihood": "laplase"}, "got 'laplase'; did you mean 'laplace'"),
     (ModelConfig, {"likelihood": "poisson"}, "must be one of laplace, gaussian; got 'poisson'$"),
     (ModelConfig, {"zf_dim": True}, "zf_dim must be of type int, got True"),
@@ -84,6 +88,17 @@ def test_differing_fields_are_listed_in_full():
         "model.sigma: 0.25 -> 0.5",
         "seed: 0 -> 4",
     ]
+
+
+def test_scene_options_name_the_folder_of_their_data():
+    def name(**options):
+        config = TrainConfig(data=DataConfig("scenes", **options))
+        return data_folder(config).name
+
+    assert name() == name(objects=(1, 2), shading="shaded") == "scenes_128"
+    assert name(objects=(1, 3), shading="flat") == "scenes_objects1-3_flat_128"
+    assert name(touching=True, one_hue=True) == "scenes_touching_one_hue_128"
+    assert name(shading="flat", path="data/own") == "own"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

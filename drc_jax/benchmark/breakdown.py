@@ -165,19 +165,23 @@ def posterior_layers(config: TrainConfig) -> list[Layer]:
 def _generator_layers(config: ModelConfig, batch: int) -> Iterator[Layer]:
     channels, base = config.generator_channels, networks.BASE_SIZE
     dtype = jnp.bfloat16 if config.precision == "bfloat16" else None
-    for name, latent in zip("fbs", (config.zf_dim, config.zb_dim, config.zs_dim), strict=True):
+    # The foreground's generator paints every slot.
+    slots, outer = config.num_slots, (config.num_slots, 1, 1)
+    sizes = (config.zf_dim, config.zb_dim, config.zs_dim)
+    for name, latent, count in zip("fbs", sizes, outer, strict=True):
         outputs = base**2 * channels[0]
         yield _layer(
             f"linear {latent} -> {base}x{base}x{channels[0]} ({name})",
             lambda kernel, z: z @ kernel,
             _array(latent, outputs),
             _array(batch, latent),
+            count=count,
             multiply_adds=batch * latent * outputs,
         )
     for i, (before, after) in enumerate(itertools.pairwise(channels)):
         side = base * 2**i
         # The re-assignment generator reads the background's base beside its own.
-        inputs = [(before, 2), (2 * before, 1)] if i == 0 else [(before, 3)]
+        inputs = [(before, slots + 1), (2 * before, 1)] if i == 0 else [(before, slots + 2)]
         for width, count in inputs:
             yield _layer(
                 f"up-conv {width} -> {after} to {2 * side}x{2 * side}",
@@ -193,10 +197,10 @@ def _generator_layers(config: ModelConfig, batch: int) -> Iterator[Layer]:
             lambda weights, x: ops.instance_norm(x, *weights, slope=networks.BLOCK_SLOPE),
             (_array(after), _array(after)),
             _array(batch, 2 * side, 2 * side, after, dtype=dtype),
-            count=3,
+            count=slots + 2,
         )
     side, last = config.image_size, channels[-1]
-    for outputs, count in ((4, 2), (2, 1)):
+    for outputs, count in ((4, slots + 1), (2, 1)):
         yield _layer(
             f"head {last} -> {outputs} at {side}x{side}",
             lambda kernel, x: ops.conv3x3(x, kernel, dtype),
@@ -211,7 +215,7 @@ def _likelihood(config: ModelConfig, batch: int) -> Layer:
     side = config.image_size
 
     def image_terms(image: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
-        """-J + TV of both regions' colours and mask logits, as ``posterior_energy`` has it."""
+        """-J + TV of all regions' colours and mask logits, as ``posterior_energy`` has it."""
         raw, logits = inputs
         log_pi = regions.log_mixing_weights(ops.Planes.of(logits, region=1)).array(region=1)
         zeros = jnp.zeros((batch, side, side, 3))
@@ -220,7 +224,7 @@ def _likelihood(config: ModelConfig, batch: int) -> Layer:
         )
         return energies.image_energy(config, rendered, image)
 
-    shape = (batch, 2, side, side)
+    shape = (batch, config.num_slots + 1, side, side)
     return _layer(
         f"likelihood, TV at {side}x{side}",
         image_terms,

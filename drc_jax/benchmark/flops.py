@@ -13,9 +13,10 @@ from drc_jax.model.networks import BASE_SIZE
 
 
 def generators_forward(config: ModelConfig) -> int:
-    """All three generators, one image, forward."""
-    heads = (4, 4, 2)  # image and mask, image and mask, grid
-    inputs = (config.zf_dim, config.zb_dim, config.zs_dim)
+    """All generators, one image, forward; the foreground's once for each slot."""
+    slots = config.num_slots
+    heads = (*[4] * slots, 4, 2)  # image and mask, image and mask, grid
+    inputs = (*[config.zf_dim] * slots, config.zb_dim, config.zs_dim)
     first, last = config.generator_channels[0], config.generator_channels[-1]
     total = 0
     for latent, head in zip(inputs, heads, strict=True):
@@ -32,20 +33,20 @@ def energies_forward(config: ModelConfig) -> int:
     """All three energy MLPs, one latent, forward."""
     wide, narrow = config.ebm_width, config.ebm_reassign_width
     return 2 * (
-        wide * (config.zf_dim + wide + config.num_fg_categories)
+        config.num_slots * wide * (config.zf_dim + wide + config.num_fg_categories)
         + wide * (config.zb_dim + wide + config.num_bg_categories)
         + narrow * (config.zs_dim + 2 * narrow + 1)
     )
 
 
 def classifiers_forward(config: ModelConfig) -> int:
-    """Both auxiliary classifiers, one image each, forward."""
+    """Both auxiliary classifiers, one image for each slot and one, forward."""
     total, side = 0, config.image_size
     for before, after in itertools.pairwise((3, *config.classifier_channels)):
         side //= 2
         total += 2 * 16 * before * after * side**2
-    outputs = config.num_fg_categories + config.num_bg_categories
-    return 2 * (total + 16 * config.classifier_channels[-1] * outputs)
+    outputs = config.num_slots * config.num_fg_categories + config.num_bg_categories
+    return (config.num_slots + 1) * total + 32 * config.classifier_channels[-1] * outputs
 
 
 def posterior_step(config: ModelConfig) -> int:

@@ -6,7 +6,14 @@ Defaults follow the paper's supplement (Tables 1 and 2, appendix B).
 
 from drc_jax.config.fields import differing_fields, field, from_dict, to_dict
 from drc_jax.config.model import ModelConfig, OptimizerConfig, SamplerConfig
-from drc_jax.config.run import LARGEST_SEED, SYNTHETIC_DATASETS, DataConfig, RunConfig, TrainConfig
+from drc_jax.config.run import (
+    LARGEST_SEED,
+    SYNTHETIC_DATASETS,
+    DataConfig,
+    RunConfig,
+    SceneOptions,
+    TrainConfig,
+)
 
 __all__ = [
     "LARGEST_SEED",
@@ -16,6 +23,7 @@ __all__ = [
     "OptimizerConfig",
     "RunConfig",
     "SamplerConfig",
+    "SceneOptions",
     "TrainConfig",
     "differing_fields",
     "field",

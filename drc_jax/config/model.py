@@ -16,8 +16,12 @@ class ModelConfig:
     """The networks, the likelihood and the weights of the loss terms.
 
     Attributes:
-      zf_dim, zb_dim, zs_dim: latent sizes of foreground, background and pixel re-assignment
+      zf_dim, zb_dim, zs_dim: latent sizes of one foreground, background and pixel re-assignment
         (Table 1).
+      num_slots: n, foregrounds that compete for the pixels, each with its own z_f; the networks are
+        the same for all and for every n, so a trained model may be used with another n.
+      slot_offset: o, subtracted from the mask logits of the foregrounds. log n keeps the prior
+        share of all foregrounds together at one half; 0 gives every region the same.
       generator_channels: channels of the 4x4 base map, then one entry per up-sampling block
         (Table 2). The image side is ``4 * 2 ** (len(generator_channels) - 1)``, at most 4096.
       classifier_channels: one entry per stride-2 convolution of the auxiliary classifiers;
@@ -28,7 +32,9 @@ class ModelConfig:
       sigma: scale of the likelihood, in units of pixel values in [-1, 1].
       likelihood: ``laplace`` (absolute error) or ``gaussian`` (squared error).
       responsibility: ``channel`` (one per pixel and colour channel, as the supplement's
-        listings) or ``pixel`` (one per pixel, the probabilistic reading).
+        listings) or ``pixel`` (one per pixel, the probabilistic reading). ``auto`` becomes
+        ``channel`` for one slot and ``pixel`` for several, which could else share a pixel's
+        colours out among them.
       langevin_weight: factor on the image terms (J and TV) of the posterior energy. 1 is the
         paper; a smaller image sums fewer pixels against the same prior and noise, and needs
         more.
@@ -47,6 +53,8 @@ class ModelConfig:
     zf_dim: int = field(256, least=1, most=_SIZE)
     zb_dim: int = field(256, least=1, most=_SIZE)
     zs_dim: int = field(512, least=1, most=_SIZE)
+    num_slots: int = field(1, least=1, most=256)
+    slot_offset: float = field(0.0, least=-1e3, most=1e3)
     generator_channels: tuple[int, ...] = field((128, 1024, 512, 256, 128, 64), least=1, most=_SIZE)
     classifier_channels: tuple[int, ...] = field((64, 128, 256, 512, 1024), least=1, most=_SIZE)
     ebm_width: int = field(200, least=1, most=_SIZE)
@@ -55,7 +63,7 @@ class ModelConfig:
     num_bg_categories: int = field(200, least=1, most=_SIZE)
     sigma: float = field(0.25, least=1e-6, most=1e6)
     likelihood: str = field("laplace", choices=("laplace", "gaussian"))
-    responsibility: str = field("channel", choices=("channel", "pixel"))
+    responsibility: str = field("auto", choices=("auto", "channel", "pixel"))
     langevin_weight: float = field(1.0, least=1e-6, most=_WEIGHT)
     scale_loss_likelihood: bool = True
     generator_base_slope: float = field(0.01, least=0, most=1e3)
@@ -69,6 +77,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.responsibility == "auto":
+            kind = "channel" if self.num_slots == 1 else "pixel"
+            object.__setattr__(self, "responsibility", kind)
         if not 2 <= len(self.generator_channels) <= 11:
             raise UserError(
                 "generator_channels needs the 4x4 base and one to ten blocks, got "
@@ -118,8 +129,8 @@ class ModelConfig:
 
     @property
     def latent_dim(self) -> int:
-        """Size of z = [z_f, z_b, z_s]."""
-        return self.zf_dim + self.zb_dim + self.zs_dim
+        """Size of z = [z_f^1, ..., z_f^n, z_b, z_s]."""
+        return self.num_slots * self.zf_dim + self.zb_dim + self.zs_dim
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A training run: what every method's run shares, and the run of DRC."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from drc_jax.config.fields import check, field
 from drc_jax.config.model import MANY, ModelConfig, OptimizerConfig, SamplerConfig
@@ -12,14 +12,49 @@ SYNTHETIC_DATASETS = ("tm_dsprites", "scenes")
 LARGEST_SEED = 2**32 - 1
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SceneOptions:
+    """What objects the generated ``scenes`` have; the defaults are the demo's.
+
+    Attributes:
+      objects: least and most number of objects, 1 to 3.
+      shading: ``shaded``: lit as balls and tiles are; ``flat``: one colour each.
+      touching: where there are two objects or more, the second covers an edge of the first.
+      two_tone: each object has two colours, half and half, divided at a random angle.
+      one_hue: all objects of a scene have the same hue.
+    """
+
+    objects: tuple[int, ...] = (1, 2)
+    shading: str = field("shaded", choices=("shaded", "flat"))
+    touching: bool = False
+    two_tone: bool = False
+    one_hue: bool = False
+
+    def __post_init__(self) -> None:
+        check(self)
+        if len(self.objects) != 2 or not 1 <= self.objects[0] <= self.objects[1] <= 3:
+            raise UserError(
+                f"objects must be two numbers from 1 to 3, least and most; got {self.objects}"
+            )
+
+    def scene_options(self) -> dict[str, Any]:
+        """The options that are not the demo's, by name."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(SceneOptions)
+            if getattr(self, f.name) != f.default
+        }
+
+
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Which packed data to train on.
+class DataConfig(SceneOptions):
+    """Which packed data to train on; the options of `SceneOptions` are for ``scenes`` alone.
 
     Attributes:
       dataset: ``tm_dsprites`` and ``scenes`` are generated where missing; any other name only
         labels data that ``experiments.prepare`` has written to ``path``.
-      path: folder of the packed splits; empty means ``data/<dataset>_<image size>``.
+      path: folder of the packed splits; empty means ``data/<dataset>_<image size>``, with the
+        scene options that are not the demo's between them.
       num_train, num_test: images to generate for a synthetic data set.
       seed: seed of a synthetic data set.
       flip: mirror images at random; a mirrored image has its own chains.
@@ -33,7 +68,12 @@ class DataConfig:
     flip: bool = True
 
     def __post_init__(self) -> None:
-        check(self)
+        super().__post_init__()
+        if self.dataset != "scenes" and self.scene_options():
+            raise UserError(
+                f"{next(iter(self.scene_options()))} is an option of scenes; dataset "
+                f"{self.dataset!r} takes none"
+            )
         if not self.dataset:
             raise UserError("dataset must not be empty; try tm_dsprites")
         if not self.path and self.dataset not in SYNTHETIC_DATASETS:

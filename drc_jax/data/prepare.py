@@ -1,6 +1,7 @@
 """Making data sets by name: what `experiments.prepare` calls, and training for generated data."""
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import inspect
@@ -8,14 +9,19 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from drc_jax.config import SceneOptions
 from drc_jax.data import folder, npz
 from drc_jax.data.generated import scenes, tm_dsprites
 from drc_jax.data.masks import detected
 from drc_jax.data.packed.datasets import Part, write_dataset
+from drc_jax.data.packed.format import Record
 from drc_jax.data.published import birds, cars, clevr6, dogs, pets
 from drc_jax.errors import UserError
 
-_GENERATORS = {"tm_dsprites": tm_dsprites.records, "scenes": scenes.records}
+_GENERATORS: dict[str, Callable[..., Iterator[Record]]] = {
+    "tm_dsprites": tm_dsprites.records,
+    "scenes": scenes.records,
+}
 # Raise it when a generator's pictures change: data of an older one are then told from new ones.
 _GENERATOR_VERSION = 1
 # What only writing meets: a full disk, a quota, a limit on file sizes, a read-only file system.
@@ -32,6 +38,7 @@ def prepare_synthetic(
     seed: int = 0,
     workers: int = 1,
     overwrite: bool = False,
+    **scene: Any,
 ) -> None:
     """Generates the splits ``train`` and ``test`` where they are missing.
 
@@ -43,6 +50,8 @@ def prepare_synthetic(
       seed: seed of the data set, at least 0.
       workers: processes that draw; the bytes do not depend on it.
       overwrite: generate splits again that are there.
+      **scene: fields of `SceneOptions`, for ``scenes`` alone. Those that are not its defaults
+        belong to the source that the splits record.
 
     Raises:
       UserError: if an argument is out of range, or ``output`` holds data made with others.
@@ -51,7 +60,12 @@ def prepare_synthetic(
         raise UserError(
             f"dataset {dataset!r} cannot be generated; use one of {', '.join(_GENERATORS)}"
         )
-    records = functools.partial(_GENERATORS[dataset], size=size, seed=seed, workers=workers)
+    options = SceneOptions(**scene).scene_options()
+    if options and dataset != "scenes":
+        raise UserError(f"dataset {dataset} takes no {next(iter(options))}")
+    records = functools.partial(
+        _GENERATORS[dataset], size=size, seed=seed, workers=workers, **options
+    )
     with _disk_errors(output):
         write_dataset(
             output,
@@ -61,7 +75,12 @@ def prepare_synthetic(
             },
             image_size=size,
             has_masks=True,
-            source={"dataset": dataset, "generator_version": _GENERATOR_VERSION, "seed": seed},
+            source={
+                "dataset": dataset,
+                "generator_version": _GENERATOR_VERSION,
+                "seed": seed,
+                **{k: list(v) if isinstance(v, tuple) else v for k, v in options.items()},
+            },
             overwrite=overwrite,
         )
 
@@ -96,10 +115,13 @@ def prepare(dataset: str, output: str | os.PathLike[str], **options: Any) -> Non
         raise UserError(f"unknown dataset {dataset!r}; use one of {', '.join(PREPARERS)}")
     parameters = inspect.signature(PREPARERS[dataset]).parameters.values()
     known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    names = list(known)
+    if dataset == "scenes":
+        names += [f.name for f in dataclasses.fields(SceneOptions)]
     for name in options:
-        if name not in known:
+        if name not in names:
             raise UserError(
-                f"dataset {dataset} takes no {name}; its options are {', '.join(known)}"
+                f"dataset {dataset} takes no {name}; its options are {', '.join(names)}"
             )
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in options:

@@ -1,5 +1,6 @@
 """The energies of docs/method.md, "1 Model": E, U0 and U1."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ from drc_jax import ops
 from drc_jax.config import ModelConfig
 from drc_jax.model import networks, regions
 from drc_jax.model.images import as_images
-from drc_jax.model.latents import Latents, split_latents
+from drc_jax.model.latents import Latents, rows_by_slot, slots_as_rows, split_latents
 from drc_jax.model.networks import Params
 from drc_jax.model.render import Regions, render
 from drc_jax.ops import Planes
@@ -23,8 +24,8 @@ class Energy(NamedTuple):
     """E(z) and its parts.
 
     Attributes:
-      total: [B], LSE(F_f) + LSE(F_b) + F_s.
-      foreground_logits: [B, K_f], F_f(z_f).
+      total: [B], sum over slots of LSE(F_f) + LSE(F_b) + F_s.
+      foreground_logits: [B n, K_f], F_f(z_f) of all slots as in ``slots_as_rows``.
       background_logits: [B, K_b], F_b(z_b).
     """
 
@@ -34,7 +35,7 @@ class Energy(NamedTuple):
 
 
 def energy(config: ModelConfig, params: Params, z: Float[Array, "b d"]) -> Energy:
-    """E(z) = LSE(F_f(z_f)) + LSE(F_b(z_b)) + F_s(z_s) (1.5).
+    """E(z) = sum over slots of LSE(F_f(z_f)) + LSE(F_b(z_b)) + F_s(z_s) (1.5), (1.13).
 
     Args:
       config: the model.
@@ -45,11 +46,13 @@ def energy(config: ModelConfig, params: Params, z: Float[Array, "b d"]) -> Energ
       ``Energy``.
     """
     parts = split_latents(config, z)
+    parts = parts._replace(foreground=slots_as_rows(config, parts.foreground))
     f, b, s = (
         networks.apply(config, net, params["ebm"][name], part)
         for name, net, part in zip(Latents._fields, networks.energies(config), parts, strict=True)
     )
-    total = jax.nn.logsumexp(f, axis=-1) + jax.nn.logsumexp(b, axis=-1) + s[:, 0]
+    slots = rows_by_slot(config, jax.nn.logsumexp(f, axis=-1))
+    total = functools.reduce(jnp.add, slots) + jax.nn.logsumexp(b, axis=-1) + s[:, 0]
     return Energy(total, f, b)
 
 

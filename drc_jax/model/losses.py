@@ -16,6 +16,9 @@ from drc_jax.model.render import classify, render
 # |x - image| / (2 sigma^2) is the plain error at this sigma.
 UNIT_SIGMA = 0.5**0.5
 
+# A slot is active where its mixing weights sum to more than this share of the pixels.
+ACTIVE_SHARE = 0.005
+
 Aux = dict[str, jax.Array]
 
 
@@ -47,7 +50,7 @@ def _convolutions(tree: Any) -> list[jax.Array]:
 def _cross_entropy(
     target_logits: Float[Array, "b k"], logits: Float[Array, "b k"]
 ) -> Float[Array, ""]:
-    """-<softmax(target), log softmax(logits)>, mean over the batch (4.2)."""
+    """-<softmax(target), log softmax(logits)>, mean over the rows (4.2)."""
     target = jax.nn.softmax(jax.lax.stop_gradient(target_logits), axis=-1)
     return -jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits, axis=-1), axis=-1))
 
@@ -70,7 +73,9 @@ def generator_loss(
       The scalar loss, and the unweighted terms ``log_likelihood`` (mean J),
       ``total_variation``, ``orthogonality``, ``pseudo_label_foreground`` and
       ``pseudo_label_background`` with the monitors ``mean_pi_foreground`` and
-      ``reconstruction_error`` (mean absolute error), all scalars.
+      ``reconstruction_error`` (mean absolute error), all scalars. With several slots also
+      ``active_slots``, how many have a share of the pixels, and ``largest_slot``, the largest
+      share; both are means over images.
 
     Raises:
       UserError: if images or latents are not what ``as_images`` takes.
@@ -102,6 +107,11 @@ def generator_loss(
         "mean_pi_foreground": jnp.mean(rendered.foreground_weight),
         "reconstruction_error": jnp.mean(jnp.abs(rendered.reconstruction - x)),
     }
+    if config.num_slots > 1:
+        shares = jnp.mean(rendered.pi[:, :-1], axis=(2, 3))
+        is_active = (shares > ACTIVE_SHARE).astype(shares.dtype)
+        aux["active_slots"] = jnp.mean(jnp.sum(is_active, axis=1))
+        aux["largest_slot"] = jnp.mean(jnp.max(shares, axis=1))
     loss = (
         -aux["log_likelihood"]
         + config.tv_weight * aux["total_variation"]

@@ -13,13 +13,13 @@ from jaxtyping import Array, Float
 from drc_jax import ops
 from drc_jax.config import ModelConfig
 from drc_jax.model import networks, regions
-from drc_jax.model.latents import Latents, sizes, split_latents
+from drc_jax.model.latents import Latents, rows_by_slot, sizes, slots_as_rows, split_latents
 from drc_jax.model.networks import Params
 from drc_jax.ops import Planes
 
 
 class Regions(NamedTuple):
-    """What a latent renders to. K regions, foregrounds first, the re-assigned background last.
+    """What a latent renders to. K = n + 1 regions, slots first, the re-assigned background last.
 
     Attributes:
       images: [B, K, H, W, 3] in [-1, 1].
@@ -89,7 +89,7 @@ def init_params(config: ModelConfig, key: chex.PRNGKey) -> Params:
 
 
 def render(config: ModelConfig, params: Params, z: Float[Array, "b d"]) -> Regions:
-    """Paints the regions of each latent and mixes them, (1.1) to (1.4) of docs/method.md.
+    """Paints the regions of each latent and mixes them, (1.1) to (1.4) and (1.12).
 
     Args:
       config: the model.
@@ -97,7 +97,7 @@ def render(config: ModelConfig, params: Params, z: Float[Array, "b d"]) -> Regio
       z: [B, D].
 
     Returns:
-      ``Regions`` with K = 2.
+      ``Regions`` with K = ``config.num_slots`` + 1.
 
     Raises:
       UserError: if z has another size, or ``config`` is no ``ModelConfig``.
@@ -105,14 +105,16 @@ def render(config: ModelConfig, params: Params, z: Float[Array, "b d"]) -> Regio
     z_f, z_b, z_s = split_latents(config, z)
     g_f, g_b, g_s = networks.generators(config)
     nets = params["generator"]
-    foreground = networks.apply(config, g_f, nets["foreground"], z_f)
+    painted = networks.apply(config, g_f, nets["foreground"], slots_as_rows(config, z_f))
+    slots = rows_by_slot(config, painted)
     background = networks.apply(config, g_b, nets["background"], z_b)
     base = jax.lax.stop_gradient(background.base)
     grid = networks.apply(config, g_s, nets["reassignment"], z_s, base)
     moved_image, moved_logit = _reassigned(background, grid)
 
-    images = Planes.stack("region", [foreground.image, moved_image])
-    log_pi = regions.log_mixing_weights(Planes.stack("region", [foreground.logit, moved_logit]))
+    images = Planes.stack("region", [*(slot.image for slot in slots), moved_image])
+    logits = [*(slot.logit - config.slot_offset for slot in slots), moved_logit]
+    log_pi = regions.log_mixing_weights(Planes.stack("region", logits))
     pi = ops.each(jnp.exp, log_pi)
     return Regions(
         images=images.array(region=1, channel=-1),
@@ -121,7 +123,9 @@ def render(config: ModelConfig, params: Params, z: Float[Array, "b d"]) -> Regio
         grid=grid,
         reconstruction=regions.mix(pi, images).array(channel=-1),
         log_pi=log_pi.array(region=1),
-        mask_logits=Planes.stack("region", [foreground.logit, background.logit]).array(region=1),
+        mask_logits=Planes.stack(
+            "region", [*(slot.logit for slot in slots), background.logit]
+        ).array(region=1),
     )
 
 
@@ -135,7 +139,7 @@ def _reassigned(
 
 
 def classify(config: ModelConfig, params: Params, rendered: Regions) -> dict[str, jax.Array]:
-    """Category logits of the generated foreground and of the background before re-assignment.
+    """Category logits of the generated foregrounds and of the background before re-assignment.
 
     C_k(I_k) in (4.2) of docs/method.md.
 
@@ -145,13 +149,13 @@ def classify(config: ModelConfig, params: Params, rendered: Regions) -> dict[str
       rendered: from ``render``.
 
     Returns:
-      ``{"foreground": [B, K_f], "background": [B, K_b]}``.
+      ``{"foreground": [B n, K_f], "background": [B, K_b]}``, slots as in ``slots_as_rows``.
     """
-    seen = {"foreground": rendered.images[:, 0], "background": rendered.background_source}
+    slots, background = rendered.images[:, :-1], rendered.background_source
     if config.mask_classifier_input:
         gates = jax.nn.sigmoid(rendered.mask_logits)[..., None]
-        seen = {"foreground": seen["foreground"] * gates[:, 0],
-                "background": seen["background"] * gates[:, 1]}  # fmt: skip
+        slots, background = slots * gates[:, :-1], background * gates[:, -1]
+    seen = {"foreground": slots.reshape(-1, *slots.shape[2:]), "background": background}
     return {
         name: networks.apply(config, net, params["classifier"][name], seen[name])
         for name, net in networks.classifiers(config).items()

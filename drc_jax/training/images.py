@@ -13,8 +13,16 @@ from drc_jax.training import processes
 
 
 def data_folder(config: RunConfig) -> pathlib.Path:
-    """``data.path``, or ``data/<dataset>_<image size>`` where that is empty."""
-    name = f"{config.data.dataset}_{config.image_size}"
+    """``data.path``, or a folder of ``data`` named after the data set where that is empty.
+
+    The name is ``<dataset>_<image size>``, with the scene options that are not the demo's in
+    between: ``scenes_objects1-3_flat_32``.
+    """
+    options = [
+        name if value is True else name + "-".join(map(str, value)) if name == "objects" else value
+        for name, value in config.data.scene_options().items()
+    ]
+    name = "_".join([config.data.dataset, *options, str(config.image_size)])
     return pathlib.Path(config.data.path or f"data/{name}")
 
 
@@ -53,6 +61,7 @@ def _generate(config: RunConfig, folder: pathlib.Path) -> None:
         num_test=data.num_test,
         seed=data.seed,
         workers=os.cpu_count() or 1,
+        **data.scene_options(),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from drc_jax import files
 from drc_jax.data.packed.format import PackedSplit
 from drc_jax.errors import NonFiniteError, UserError
-from drc_jax.evaluation import pictures
+from drc_jax.evaluation import pictures, slot_pictures
 from drc_jax.runs import checkpoint
 from drc_jax.runs.finite import check_finite, finite_values
 from drc_jax.runs.recorder import Recorder
@@ -98,7 +98,11 @@ class Outputs:
         observed = np.array(self._split.images[:count])
         masks = None if self._split.masks is None else np.array(self._split.masks[:count])
         regions = self._method.show(self._config, params, chains, observed, self._config.seed)
-        drawn = pictures.regions_grid(observed, regions, masks)
+        if slot_pictures.are_objects(regions):
+            labels = None if self._split.labels is None else np.array(self._split.labels[:count])
+            drawn = slot_pictures.objects_grid(observed, regions, labels)
+        else:
+            drawn = pictures.regions_grid(observed, regions, masks)
         try:
             folder = files.writable(self._workdir / "images", "pictures")
             pictures.save_png(folder / f"step_{step:07d}.png", drawn)

@@ -193,6 +193,8 @@ def test_generated_data_are_made_once(tmp_path, monkeypatch):
         ({"size": 16}, "made with image_size 8 instead of 16"),
         ({"num_test": 3}, "test was made with count 2 instead of 3"),
         ({"dataset": "tm_dsprites"}, "made with dataset 'scenes' instead of 'tm_dsprites'"),
+        ({"shading": "flat"}, "made without shading 'flat'"),
+        ({"objects": (1, 3)}, r"made without objects \[1, 3\]"),
     ],
 )
 def test_other_settings_are_refused_and_can_replace(tmp_path, change, message):
@@ -204,6 +206,25 @@ def test_other_settings_are_refused_and_can_replace(tmp_path, change, message):
     assert open_split(tmp_path, "train").info == info
     prepare_synthetic(output=tmp_path, **{**settings, **change}, overwrite=True)
     prepare_synthetic(output=tmp_path, **{**settings, **change})
+
+
+def test_scene_options_belong_to_the_source(tmp_path):
+    options = dict(objects=(2, 3), shading="flat", touching=True, two_tone=True, one_hue=True)
+    prepare("scenes", tmp_path / "a", **SMALL, **options)
+    prepare("scenes", tmp_path / "a", **SMALL, **options)
+    source = open_split(tmp_path / "a", "train").info.source
+    assert source == {
+        "dataset": "scenes", "generator_version": 1, "seed": 0, **options, "objects": [2, 3]
+    }  # fmt: skip
+    with pytest.raises(UserError, match=r"with objects \[2, 3\], and none is asked for"):
+        prepare("scenes", tmp_path / "a", **SMALL)
+    prepare("scenes", tmp_path / "b", **SMALL, objects=(1, 2), shading="shaded", touching=False)
+    prepare("scenes", tmp_path / "c", **SMALL)
+    plain = open_split(tmp_path / "c", "train").info
+    assert open_split(tmp_path / "b", "train").info == plain
+    assert set(plain.source) == {"dataset", "generator_version", "seed"}
+    with pytest.raises(UserError, match="tm_dsprites takes no touching"):
+        prepare("tm_dsprites", tmp_path / "d", **SMALL, touching=True)
 
 
 def test_a_preparation_that_broke_off_goes_on(tmp_path, monkeypatch):
@@ -238,6 +259,16 @@ def test_unfitting_requests_are_told(tmp_path, archive):
     prepare("npz", tmp_path / "a", source=archive)
     with pytest.raises(UserError, match="also holds the split 'test'"):
         prepare("npz", tmp_path / "a", source=archive, test_fraction=0.0, overwrite=True)
+
+
+def test_the_program_takes_scene_options(tmp_path):
+    small = ("--dataset=scenes", "--size=8", "--num_train=3", "--num_test=2")
+    done = start("prepare", *small, f"--output={tmp_path}", "--objects=3,3", "--shading=flat")
+    assert done.returncode == 0, done.stderr
+    assert open_split(tmp_path, "train").info.source["objects"] == [3, 3]
+    assert open_split(tmp_path, "train").info.source["shading"] == "flat"
+    refused = start("prepare", *small, f"--output={tmp_path / 'b'}", "--objects=1,many")
+    assert refused.stderr.startswith("error: --objects must be two numbers, as in 1,3; got 1,many")
 
 
 def test_the_program(tmp_path):

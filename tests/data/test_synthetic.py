@@ -244,7 +244,7 @@ def test_options_work_in_other_processes():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"objects": (0, 1)}, r"two numbers from 1 to 3, got \(0, 1\)"),
+        ({"objects": (0, 1)}, r"two numbers from 1 to 3, .*got \(0, 1\)"),
         ({"objects": (3, 2)}, "two numbers from 1 to 3"),
         ({"objects": (1, 4)}, "two numbers from 1 to 3"),
         ({"shading": "dark"}, "shading must be one of shaded, flat; got 'dark'"),

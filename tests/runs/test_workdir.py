@@ -45,6 +45,16 @@ def test_length_cadence_and_place_of_the_data_may_change(tmp_path):
     assert load_config(tmp_path, TrainConfig) == longer
 
 
+def test_a_run_from_before_there_were_scene_options_goes_on(tmp_path):
+    claim(tmp_path)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    for name in ("objects", "shading", "touching", "two_tone", "one_hue"):
+        del stored["config"]["data"][name]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    claim(tmp_path)
+    assert load_config(tmp_path, TrainConfig) == CONFIG
+
+
 def test_another_config_or_other_images_are_refused_by_name(tmp_path):
     claim(tmp_path)
     before = (tmp_path / "config.json").read_bytes()

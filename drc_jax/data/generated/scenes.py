@@ -2,58 +2,30 @@
 
 In the manner of CLEVR, and as easy: a point light, whose place is all that varies, brightens a grey
 floor towards it and shades one or two objects of saturated colours, which together cover 15 to 30 %
-of the image. `Options` make scenes that are easier or harder to divide into objects.
+of the image. `SceneOptions` make scenes that are easier or harder to divide into objects.
 """
 
-import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from drc_jax.config import SceneOptions
 from drc_jax.data.generated import synthetic
 from drc_jax.data.packed.format import Record
-from drc_jax.errors import UserError
 
 _FOREGROUND = (0.15, 0.30)  # share of the image
 _LIGHT_HEIGHT = 0.8  # above the floor, in image sides
 _GAP = 0.01  # between objects, in image sides
 _TOUCHING = 0.9  # distance of a touching pair, as part of that at which its edges may just meet
 
-SHADINGS = ("shaded", "flat")
+DEFAULT = SceneOptions()
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What objects a scene has; the defaults are the demo's.
-
-    Attributes:
-      objects: least and most number of objects, 1 to 3.
-      shading: ``shaded``: lit as balls and tiles are; ``flat``: one colour each.
-      touching: where there are two objects or more, the second covers an edge of the first.
-      two_tone: each object has two colours, half and half, divided at a random angle.
-      one_hue: all objects of a scene have the same hue.
-    """
-
-    objects: tuple[int, int] = (1, 2)
-    shading: str = "shaded"
-    touching: bool = False
-    two_tone: bool = False
-    one_hue: bool = False
-
-    def __post_init__(self) -> None:
-        least, most = self.objects
-        if not 1 <= least <= most <= 3:
-            raise UserError(f"objects must be two numbers from 1 to 3, got {self.objects}")
-        if self.shading not in SHADINGS:
-            raise UserError(f"shading must be one of {', '.join(SHADINGS)}; got {self.shading!r}")
-
-
-DEFAULT = Options()
-
-
-def generate(index: int, *, size: int, seed: int, split: str, options: Options = DEFAULT) -> Record:
+def generate(
+    index: int, *, size: int, seed: int, split: str, options: SceneOptions = DEFAULT
+) -> Record:
     """Makes one example.
 
     Args:
@@ -121,7 +93,7 @@ def _floor(light: np.ndarray, size: int) -> np.ndarray:
     return 0.5 + 0.2 * lit
 
 
-def _layout(rng: np.random.Generator, options: Options) -> tuple[np.ndarray, np.ndarray]:
+def _layout(rng: np.random.Generator, options: SceneOptions) -> tuple[np.ndarray, np.ndarray]:
     """Areas [N] and centres [N, 2] of objects that do not overlap, but for a touching pair."""
     least, most = options.objects
     count = rng.integers(least, most + 1)
@@ -175,7 +147,7 @@ def records(
 ) -> Iterator[Record]:
     """The first ``count`` examples of a split; see `synthetic.records`.
 
-    ``options`` are fields of `Options`.
+    ``options`` are fields of `SceneOptions`.
     """
-    draw = functools.partial(generate, options=Options(**options))
+    draw = functools.partial(generate, options=SceneOptions(**options))
     return synthetic.records(draw, count, size=size, seed=seed, split=split, workers=workers)

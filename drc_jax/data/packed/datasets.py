@@ -104,6 +104,10 @@ def _difference(key: str, found: Any, wanted: Any) -> str:
     """How a part of a source differs; digests tell a person nothing."""
     if all(isinstance(value, str) and len(value) == 64 for value in (found, wanted)):
         return f"from other files ({key} differ)"
+    if wanted is None:
+        return f"with {key} {found!r}, and none is asked for"
+    if found is None:
+        return f"without {key} {wanted!r}"
     return f"with {key} {found!r} instead of {wanted!r}"
 
 
