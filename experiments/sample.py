@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> None:
         num_samples=_NUMBER.value,
         num_steps=_STEPS.value or sampler.prior_steps,
         step_size=sampler.prior_step_size,
+        drift_limit=sampler.drift_limit,
     )
     images = np.asarray(samples.images)
     picture = pictures.samples_grid(
