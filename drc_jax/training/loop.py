@@ -26,6 +26,7 @@ from drc_jax.training import step as steps
 from drc_jax.training.chains import ChainStore, DeviceChains
 from drc_jax.training.file_chains import FileChains
 from drc_jax.training.method import Method, State
+from drc_jax.training.monitor import HeldOut
 from drc_jax.training.processes import first_only, is_first
 from drc_jax.training.signals import StopSignal
 
@@ -179,7 +180,9 @@ class _Outputs:
         self._split, self._store = split, store
         self._writer = self._recorder = None
         self._is_warned = False
+        self._held_out = None
         if is_first() and start < config.iterations:
+            self._held_out = HeldOut(method, config) if config.eval_every else None
             self._writer = checkpoint.CheckpointWriter(workdir, keep=config.keep_checkpoints)
             self._recorder = Recorder(
                 workdir,
@@ -202,18 +205,34 @@ class _Outputs:
         (finite_values if self._recorder is None else self._recorder.record)(step, metrics)
 
     def is_milestone(self, step: int) -> bool:
-        """Whether the state after a step is saved or drawn."""
+        """Whether the state after a step is saved, drawn or scored."""
         config = self._config
-        return _is_due(step, config.checkpoint_every) or _is_due(step, config.image_every)
+        every = (config.checkpoint_every, config.image_every, config.eval_every)
+        return any(_is_due(step, number) for number in every)
 
     def milestone(self, step: int, state: State, *, is_last: bool) -> None:
-        """Saves and draws a state whose metrics are recorded."""
+        """Saves, draws and scores a state whose metrics are recorded."""
         if is_last or _is_due(step, self._config.checkpoint_every):
             self._save(step, state)
         if step == self._config.iterations or _is_due(step, self._config.image_every):
             self.draw(step, state)
+        # A run that is told to stop does so at once.
+        if _is_due(step, self._config.eval_every) and (
+            not is_last or step == self._config.iterations
+        ):
+            self._score(step, state)
         if self._recorder is not None:
             self._recorder.restart_clock()
+
+    def _score(self, step: int, state: State) -> None:
+        """Logs the scores of held-out images."""
+        if self._held_out is None or self._recorder is None:
+            return
+        try:
+            params = devices.own_copy(state.params)
+            self._recorder.add(step, self._held_out.scores(params))
+        except UserError as error:  # no reason to end a run
+            _say(f"warning: step {step} was not scored: {error}")
 
     def _save(self, step: int, state: State) -> None:
         chains = self._store.on_host()
