@@ -67,6 +67,9 @@ def infer(
     num_steps: int,
     step_size: float = 0.1,
     num_restarts: int = 1,
+    drift_limit: float = 0.0,
+    warm_up_steps: int = 0,
+    warm_up_step_size: float = 0.01,
     progress: Progress | None = None,
 ) -> Regions:
     """Posterior samples of new images: fresh chains from N(0, I), then Langevin on U1.
@@ -88,6 +91,10 @@ def infer(
       num_steps: Langevin steps per chain, static; 300 to 5000 in the paper (Table 1).
       step_size: delta of the chains.
       num_restarts: chains per image, at least 1, static.
+      drift_limit: largest drift of a latent part in units of the noise, static; 0 for none. See
+        ``langevin.limited``.
+      warm_up_steps: how many of the first steps have ``warm_up_step_size`` as their delta, static.
+      warm_up_step_size: see there.
       progress: called after each piece with the steps done and all steps of all restarts; not under
         ``jit``.
 
@@ -102,6 +109,9 @@ def infer(
       RuntimeWarning: if some images' chains are not finite; their regions are not numbers.
     """
     langevin.check_numbers(num_steps, step_size)
+    langevin.check_numbers(1, warm_up_step_size)
+    if not isinstance(warm_up_steps, int) or warm_up_steps < 0:
+        raise UserError(f"warm_up_steps must be an integer of at least 0, got {warm_up_steps!r}")
     if num_restarts < 1:
         raise UserError(f"num_restarts must be at least 1, got {num_restarts}")
     x = as_images(config, images)
@@ -112,15 +122,21 @@ def infer(
     def chain(restart: int) -> Float[Array, "b d"]:
         chain_key, z = _start(config, _restart_key(key, restart) if restart else key, x)
 
-        def advance(z: Array, first: int, last: int) -> Array:
-            return _advance(config, params, chain_key, z, x, first, last, step_size)
+        def phase(z: Array, first: int, last: int, delta: float) -> Array:
+            def advance(z: Array, first: int, last: int) -> Array:
+                return _advance(config, params, chain_key, z, x, first, last, delta, drift_limit)
 
-        if traced:
-            return advance(z, 0, num_steps)
-        done, total = restart * num_steps, num_restarts * num_steps
-        return _in_pieces(
-            advance, z, num_steps, lambda step: progress and progress(done + step, total)
-        )
+            if traced:
+                return advance(z, first, last)
+            done, total = restart * num_steps, num_restarts * num_steps
+            return _in_pieces(
+                advance, z, first, last, lambda step: progress and progress(done + step, total)
+            )
+
+        short = min(warm_up_steps, num_steps)
+        if short > 0:
+            z = phase(z, 0, short, warm_up_step_size)
+        return phase(z, short, num_steps, step_size) if short < num_steps else z
 
     z = chain(0)
     if num_restarts > 1:
@@ -141,6 +157,7 @@ def sample_prior(
     num_samples: int,
     num_steps: int = 60,
     step_size: float = 0.4,
+    drift_limit: float = 0.0,
 ) -> Regions:
     """Images from the prior alone (appendix G.3): fresh chains on U0, then one rendering.
 
@@ -151,6 +168,7 @@ def sample_prior(
       num_samples: B, static.
       num_steps: Langevin steps, static.
       step_size: delta of the chains.
+      drift_limit: as for ``infer``.
 
     Returns:
       ``Regions`` of the samples.
@@ -163,13 +181,13 @@ def sample_prior(
     if num_samples < 1:
         raise UserError(f"num_samples must be at least 1, got {num_samples}")
     sizes(config)
-    z = _prior_latents(config, params, key, num_samples, num_steps, step_size)
+    z = _prior_latents(config, params, key, num_samples, num_steps, step_size, drift_limit)
     if not _is_traced(z):
         _check_finite(z, num_steps, step_size)
     return _render(config, params, z)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+@functools.partial(jax.jit, static_argnums=(0, 3, 4, 6))
 def _prior_latents(
     config: ModelConfig,
     params: Params,
@@ -177,6 +195,7 @@ def _prior_latents(
     num_samples: int,
     num_steps: int,
     step_size: float | Array,
+    drift_limit: float,
 ) -> Float[Array, "b d"]:
     start_key, chain_key = jax.random.split(key)
     return langevin.sample(
@@ -185,6 +204,8 @@ def _prior_latents(
         jax.random.normal(start_key, (num_samples, config.latent_dim)),
         num_steps=num_steps,
         step_size=step_size,
+        drift_limit=drift_limit,
+        parts=sizes(config),
     )
 
 
@@ -209,7 +230,7 @@ def _start(
     )
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 8))
 def _advance(
     config: ModelConfig,
     params: Params,
@@ -219,6 +240,7 @@ def _advance(
     first_step: int | Array,
     last_step: int | Array,
     step_size: float | Array,
+    drift_limit: float = 0.0,
 ) -> Float[Array, "b d"]:
     """Steps ``first_step`` to ``last_step`` of chains on U1; one program for all numbers."""
     return langevin.sample(
@@ -228,19 +250,22 @@ def _advance(
         num_steps=last_step - first_step,
         step_size=step_size,
         first_step=first_step,
+        drift_limit=drift_limit,
+        parts=sizes(config),
     )
 
 
 def _in_pieces(
     advance: Callable[[Array, int, int], Array],
     z: Array,
-    num_steps: int,
+    first_step: int,
+    last_step: int,
     progress: Callable[[int], Any],
 ) -> Array:
-    """All steps of a chain, in pieces that double until they last about a second."""
-    done, piece = 0, 1
-    while done < num_steps:
-        begin, last = time.monotonic(), min(done + piece, num_steps)
+    """Steps of a chain, in pieces that double until they last about a second."""
+    done, piece = first_step, 1
+    while done < last_step:
+        begin, last = time.monotonic(), min(done + piece, last_step)
         z = jax.block_until_ready(advance(z, done, last))
         seconds, done = time.monotonic() - begin, last
         piece = max(1, piece // 2 if seconds > 2 * _PIECE_SECONDS else piece)

@@ -8,7 +8,7 @@ import functools
 import inspect
 import operator
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -44,6 +44,8 @@ def step(
     *,
     step_size: float | Array,
     temperature: float | Array = 1.0,
+    drift_limit: float = 0.0,
+    parts: Sequence[int] = (),
 ) -> Any:
     """z <- z - (delta^2 / 2) dU/dz + sqrt(temperature) delta noise, (3.1) of docs/method.md.
 
@@ -53,12 +55,54 @@ def step(
       z: pytree of float32 latents.
       step_size: delta, greater than 0. Other libraries call delta^2 / 2 the step size.
       temperature: scales the noise's variance, at least 0.
+      drift_limit, parts: see ``limited``; 0 follows the gradient as it is.
 
     Returns:
       The latents after the step.
     """
     _, gradient = _energy_and_gradient(energy_fn, z)
+    if drift_limit:
+        gradient = limited(z, gradient, step_size, drift_limit, parts)
     return _moved(key, z, gradient, step_size, temperature)
+
+
+def limited(
+    z: Any,
+    gradient: Any,
+    step_size: float | Array,
+    drift_limit: float | Array,
+    parts: Sequence[int] = (),
+) -> Any:
+    """The gradient that a step with a limited drift follows, (3.3) of docs/method.md.
+
+    The energy is taken as |z|^2 / 2 + R(z). The pull of |z|^2 / 2 stays whole. The gradient of R is
+    scaled down, chain by chain and part by part, until its root mean square in the part moves z by
+    ``drift_limit`` delta at most. Where it moves z by less, the gradient is returned bit for bit.
+
+    Args:
+      z: pytree of latents [..., D].
+      gradient: dU/dz, like ``z``.
+      step_size: delta.
+      drift_limit: largest drift of R in units of the noise delta, greater than 0.
+      parts: sizes into which D is cut; empty for one part.
+
+    Returns:
+      A pytree like ``gradient``.
+    """
+    ends = [sum(parts[: i + 1]) for i in range(len(parts) - 1)]
+
+    def leaf(z: Array, slope: Array) -> Array:
+        pairs = zip(jnp.split(z, ends, axis=-1), jnp.split(slope, ends, axis=-1), strict=True)
+        return jnp.concatenate([part(*pair) for pair in pairs], axis=-1)
+
+    def part(z: Array, slope: Array) -> Array:
+        rest = slope - z
+        size = jnp.sqrt(jnp.mean(jnp.square(rest), axis=-1, keepdims=True))
+        most = 2.0 * jnp.asarray(drift_limit, z.dtype) / jnp.asarray(step_size, z.dtype)
+        # A part whose gradient is not a number stays so, and is seen.
+        return jnp.where(size <= most, slope, z + rest * (most / size))
+
+    return jax.tree.map(leaf, z, gradient)
 
 
 def sample(
@@ -71,6 +115,8 @@ def sample(
     temperature: float | Array = 1.0,
     diagnostics: bool = False,
     first_step: int | Array = 0,
+    drift_limit: float = 0.0,
+    parts: Sequence[int] = (),
 ) -> Any:
     """Runs ``num_steps`` of ``step``.
 
@@ -99,6 +145,9 @@ def sample(
       temperature: scales the noise's variance, at least 0.
       diagnostics: also return ``Diagnostics``; costs nothing when off.
       first_step: number of the first step, which selects its noise.
+      drift_limit: largest drift beyond the pull of |z|^2 / 2, in units of the noise delta; 0, the
+        method, for none. See ``limited`` for what is then sampled; latents must be [B, D].
+      parts: sizes of the parts of D that are limited each on its own; empty for one.
 
     Returns:
       The latents after the last step; with ``diagnostics`` the pair (latents, Diagnostics).
@@ -109,9 +158,11 @@ def sample(
     """
     check_numbers(num_steps, step_size, temperature)
     z = jax.tree.map(_latents, z)
+    check_drift_limit(drift_limit, parts, z)
     if has_key_per_chain(key):
         chex.assert_tree_shape_prefix(z, (len(key),))
-    run = functools.partial(_run, _without_jit(energy_fn), num_steps, diagnostics)
+    options = {"drift_limit": drift_limit, "parts": tuple(parts)}
+    run = functools.partial(_run, _without_jit(energy_fn), num_steps, diagnostics, options)
     arguments = (key, z, step_size, temperature, first_step)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((arguments, num_steps))):
         return run(*arguments)
@@ -143,10 +194,29 @@ def check_numbers(num_steps: Any, step_size: Any, temperature: Any = 1.0) -> Non
             raise UserError(f"{name} must be finite and {bound}, got {value}")
 
 
+def check_drift_limit(drift_limit: Any, parts: Sequence[int], z: Any) -> None:
+    """Refuses a limit of the drift that ``sample`` cannot hold.
+
+    Raises:
+      UserError: naming the number or the shape and what would be right.
+    """
+    number = np.asarray(drift_limit)
+    if number.ndim or number.dtype.kind not in "fiu" or not (np.isfinite(number) and number >= 0):
+        raise UserError(f"drift_limit must be a finite number of at least 0, got {drift_limit!r}")
+    for leaf in jax.tree.leaves(z) if number > 0 else ():
+        if leaf.ndim < 2:
+            raise UserError(f"drift_limit needs latents [B, D], got shape {leaf.shape}")
+        if parts and sum(parts) != leaf.shape[-1]:
+            raise UserError(
+                f"parts must sum to the {leaf.shape[-1]} latents of a chain, got {tuple(parts)}"
+            )
+
+
 def _run(
     energy_fn: EnergyFn,
     num_steps: int | Array,
     diagnostics: bool,
+    options: dict[str, Any],
     key: chex.PRNGKey,
     z: Any,
     step_size: float | Array,
@@ -157,7 +227,7 @@ def _run(
 
     def one(index: Array, z: Any) -> Any:
         keys = fold_in(key, index)
-        return step(keys, energy_fn, z, step_size=step_size, temperature=temperature)
+        return step(keys, energy_fn, z, step_size=step_size, temperature=temperature, **options)
 
     if not diagnostics:
         return jax.lax.fori_loop(first_step, first_step + num_steps, one, z)
@@ -170,6 +240,8 @@ def _run(
             gradient_norm=jnp.sqrt(functools.reduce(jnp.add, squares)),
             mean_square=jax.tree.map(lambda leaf: jnp.mean(jnp.square(leaf)), z),
         )
+        if options["drift_limit"]:
+            gradient = limited(z, gradient, step_size, **options)
         return _moved(fold_in(key, index), z, gradient, step_size, temperature), seen
 
     return jax.lax.scan(watched, z, first_step + jnp.arange(num_steps))

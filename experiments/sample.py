@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> None:
         num_samples=_NUMBER.value,
         num_steps=_STEPS.value or sampler.prior_steps,
         step_size=sampler.prior_step_size,
+        drift_limit=sampler.drift_limit,
     )
     if slot_pictures.are_objects(samples):
         picture = slot_pictures.objects_grid(None, samples)

@@ -45,8 +45,8 @@ def test_chains_start_from_noise_and_run_on_the_posterior_energy(params, infer):
 
 
 def test_pieces_of_any_length_change_no_bit(infer, monkeypatch):
-    def in_one_piece(advance, z, num_steps, progress):
-        return advance(z, 0, num_steps)
+    def in_one_piece(advance, z, first_step, last_step, progress):
+        return advance(z, first_step, last_step)
 
     seen = []
     in_pieces = infer(KEY, IMAGES, num_steps=13, progress=lambda *steps: seen.append(steps))
@@ -123,6 +123,50 @@ def test_restarts_keep_the_chain_of_lowest_energy_for_each_image(params, infer):
     np.testing.assert_allclose(kept.images, expected.images, atol=1e-4)
 
 
+def test_the_first_steps_of_a_fresh_chain_may_be_short(params, infer):
+    start_key, chain_key = jax.random.split(KEY)
+    z = jax.random.normal(start_key, (6, CONFIG.latent_dim))
+    for first, last, delta in [(0, 3, 0.02), (3, 5, 0.1)]:
+        z = langevin.sample(
+            chain_key,
+            lambda z: drc_jax.posterior_energy(CONFIG, params, z, IMAGES),
+            z,
+            num_steps=last - first,
+            step_size=delta,
+            first_step=first,
+        )
+    seen = []
+    options = dict(warm_up_steps=3, warm_up_step_size=0.02)
+    found = infer(
+        KEY, IMAGES, num_steps=5, **options, progress=lambda *steps: seen.append(steps[0])
+    )
+    np.testing.assert_allclose(found.pi, drc_jax.render(CONFIG, params, z).pi, atol=1e-4)
+    assert {3, 5} <= set(seen) and seen == sorted(set(seen))
+    # A warm-up longer than the chain is all of it.
+    short = infer(KEY, IMAGES, num_steps=2, **options)
+    all_short = infer(KEY, IMAGES, num_steps=2, step_size=0.02)
+    np.testing.assert_array_equal(short.pi, all_short.pi)
+
+
+def test_a_limited_drift_reaches_the_chains_part_by_part(params, infer):
+    start_key, chain_key = jax.random.split(KEY)
+    parts = (CONFIG.zf_dim, CONFIG.zb_dim, CONFIG.zs_dim)
+    z = langevin.sample(
+        chain_key,
+        lambda z: drc_jax.posterior_energy(CONFIG, params, z, IMAGES),
+        jax.random.normal(start_key, (6, CONFIG.latent_dim)),
+        num_steps=4,
+        step_size=0.1,
+        drift_limit=0.25,
+        parts=parts,
+    )
+    found = infer(KEY, IMAGES, num_steps=4, drift_limit=0.25)
+    np.testing.assert_allclose(found.pi, drc_jax.render(CONFIG, params, z).pi, atol=1e-4)
+    assert np.abs(found.pi - infer(KEY, IMAGES, num_steps=4).pi).max() > 0.01
+    prior = functools.partial(drc_jax.sample_prior, CONFIG, params, KEY, num_samples=2, num_steps=3)
+    assert np.abs(prior(drift_limit=1e-3).pi - prior().pi).max() > 1e-4
+
+
 def test_energies_that_are_no_numbers_never_win():
     nan = np.float32("nan")
     energy, z = inference._lower(
@@ -141,6 +185,9 @@ def test_energies_that_are_no_numbers_never_win():
         (dict(num_steps=0), "num_steps must be at least 1, got 0"),
         (dict(step_size=-0.1), "step_size must be finite and greater than 0"),
         (dict(num_restarts=0), "num_restarts must be at least 1, got 0"),
+        (dict(drift_limit=-1.0), "drift_limit must be a finite number of at least 0, got -1.0"),
+        (dict(warm_up_steps=-1), "warm_up_steps must be an integer of at least 0, got -1"),
+        (dict(warm_up_steps=1, warm_up_step_size=0.0), "step_size must be finite and greater"),
         (dict(key=jax.random.split(KEY, 2)), "6 images, 2 keys"),
     ],
 )

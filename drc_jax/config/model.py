@@ -44,6 +44,8 @@ class ModelConfig:
       orthogonality_classifiers: also regularise the classifiers' convolutions.
       mask_classifier_input: the classifiers see image * sigmoid(mask logit).
       orthogonality_weight, tv_weight, pseudo_label_weight: weights of the regularisers.
+      energy_penalty_weight: weight of E^2 in the EBM loss, which bounds the energies (4.5); 0 is
+        the paper.
       precision: of the networks' products. ``float32``; ``tf32`` lets GPUs round their operands
         to 10 bits, CPUs ignore it; ``bfloat16`` rounds operands and results of the convolutions,
         and what norms return, to 8 bits. Latents, sums, energies, noise and optimizers are
@@ -73,6 +75,7 @@ class ModelConfig:
     orthogonality_weight: float = field(1.0, least=0, most=_WEIGHT)
     tv_weight: float = field(0.01, least=0, most=_WEIGHT)
     pseudo_label_weight: float = field(0.1, least=0, most=_WEIGHT)
+    energy_penalty_weight: float = field(0.0, least=0, most=_WEIGHT)
     precision: str = field("float32", choices=("float32", "tf32", "bfloat16"))
 
     def __post_init__(self) -> None:
@@ -141,6 +144,10 @@ class SamplerConfig:
       prior_steps, prior_step_size: K0 and its delta.
       posterior_steps, posterior_step_size: K1 and its delta.
       test_steps: posterior steps from a fresh chain at evaluation.
+      drift_limit: largest drift of a latent part beyond the pull of |z|^2 / 2, in units of the
+        noise delta, in all chains (3.3); 0, the paper, for none.
+      warm_up_steps, warm_up_step_size: the first steps of a fresh chain at evaluation, and their
+        delta; 0 steps are the paper.
     """
 
     prior_steps: int = field(60, least=1, most=MANY)
@@ -148,6 +155,9 @@ class SamplerConfig:
     posterior_steps: int = field(40, least=1, most=MANY)
     posterior_step_size: float = field(0.1, least=1e-6, most=1e6)
     test_steps: int = field(300, least=1, most=MANY)
+    drift_limit: float = field(0.0, least=0, most=1e6)
+    warm_up_steps: int = field(0, least=0, most=MANY)
+    warm_up_step_size: float = field(0.01, least=1e-6, most=1e6)
 
     def __post_init__(self) -> None:
         check(self)

@@ -102,6 +102,10 @@ class RunConfig:
       image_every: iterations between picture grids; 0 for none before the last.
       checkpoint_every: iterations between checkpoints; the last is always saved.
       keep_checkpoints: how many checkpoints stay on disk.
+      eval_every: iterations between scores of held-out images (split ``test``, with masks) in
+        ``metrics.jsonl``; 0 for none. Nothing is trained on them or chosen by them.
+      eval_images: how many of them, evenly spaced over the split.
+      eval_steps: sampler steps of their chains; 0 for as many as at testing.
     """
 
     method: ClassVar[str]
@@ -115,6 +119,9 @@ class RunConfig:
     image_every: int = field(500, least=0, most=MANY)
     checkpoint_every: int = field(500, least=1, most=MANY)
     keep_checkpoints: int = field(3, least=1, most=MANY)
+    eval_every: int = field(0, least=0, most=MANY)
+    eval_images: int = field(32, least=1, most=2**20)
+    eval_steps: int = field(0, least=0, most=MANY)
 
     def __post_init__(self) -> None:
         check(self)

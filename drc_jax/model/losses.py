@@ -130,15 +130,25 @@ def ebm_loss(
 ) -> tuple[Float[Array, ""], Aux]:
     """mean E(z+) - mean E(z-) (4.4): lowers E on posterior samples, raises it on prior ones.
 
+    With ``config.energy_penalty_weight`` its multiple of mean E(z+)^2 + mean E(z-)^2 is added
+    (4.5; Du & Mordatch 2019).
+
     Args:
       config: the model.
       params: from ``init_params``; only ``params["ebm"]`` matters.
       z_posterior, z_prior: [B, D], samples; no gradient flows into them.
 
     Returns:
-      The scalar loss, and its terms ``energy_posterior`` and ``energy_prior``.
+      The scalar loss, and its terms ``energy_posterior`` and ``energy_prior``, with a penalty also
+      the unweighted ``energy_penalty``.
     """
     z_posterior, z_prior = jax.lax.stop_gradient((z_posterior, z_prior))
-    positive = jnp.mean(energies.energy(config, params, z_posterior).total)
-    negative = jnp.mean(energies.energy(config, params, z_prior).total)
-    return positive - negative, {"energy_posterior": positive, "energy_prior": negative}
+    posterior = energies.energy(config, params, z_posterior).total
+    positive = jnp.mean(posterior)
+    prior = energies.energy(config, params, z_prior).total
+    negative = jnp.mean(prior)
+    loss, aux = positive - negative, {"energy_posterior": positive, "energy_prior": negative}
+    if config.energy_penalty_weight:
+        aux["energy_penalty"] = jnp.mean(jnp.square(posterior)) + jnp.mean(jnp.square(prior))
+        loss += config.energy_penalty_weight * aux["energy_penalty"]
+    return loss, aux

@@ -261,8 +261,12 @@ class Recorder:
         elif self._timed_from is None:
             self._timed_from = (step, now)
 
-    def _write(self, step: int, values: dict[str, float]) -> None:
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Logs more numbers of a step, on a line of their own."""
         self._lines.write(json.dumps({"step": step, **values}))
         self._board.add(step, values)
+
+    def _write(self, step: int, values: dict[str, float]) -> None:
+        self.add(step, values)
         known = {n: f"{values[n]:.4g}" for n in _SHOWN if n in values}
         self._bar.set_postfix(known, refresh=False)

@@ -34,7 +34,16 @@ _FOLDERS = (
     "images",
     "chain_banks",
 )
-_MAY_CHANGE = ("iterations", "log_every", "image_every", "checkpoint_every", "keep_checkpoints")
+_MAY_CHANGE = (
+    "iterations",
+    "log_every",
+    "image_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "eval_every",
+    "eval_images",
+    "eval_steps",
+)
 
 
 def _stored(workdir: pathlib.Path) -> dict[str, Any]:
@@ -141,7 +150,7 @@ def claimed(workdir: pathlib.Path, config: Any, fingerprint: str) -> Iterator[No
 
     A new or empty folder gets a ``config.json``. In the folder of an earlier run, the model,
     data, sampler, optimizer, batch size and seed must be the same; the number of iterations and
-    how often to log, draw and save may change, and are stored anew.
+    how often to log, draw, score and save may change, and are stored anew.
 
     Args:
       workdir: the folder; made where missing.

@@ -87,6 +87,9 @@ class DRC:
             num_steps=num_steps or self.test_steps(config),
             num_restarts=num_restarts,
             step_size=config.sampler.posterior_step_size,
+            drift_limit=config.sampler.drift_limit,
+            warm_up_steps=config.sampler.warm_up_steps,
+            warm_up_step_size=config.sampler.warm_up_step_size,
         )
 
     def show(

@@ -16,6 +16,7 @@ from drc_jax.runs.recorder import Recorder
 from drc_jax.training import devices
 from drc_jax.training.chains import ChainStore
 from drc_jax.training.method import Method, Metrics, State
+from drc_jax.training.monitor import HeldOut
 from drc_jax.training.processes import is_first
 
 _PICTURED = 8
@@ -39,7 +40,9 @@ class Outputs:
         self._split, self._store = split, store
         self._writer = self._recorder = None
         self._is_warned = False
+        self._held_out = None
         if is_first() and start < config.iterations:
+            self._held_out = HeldOut(method, config) if config.eval_every else None
             self._writer = checkpoint.CheckpointWriter(workdir, keep=config.keep_checkpoints)
             self._recorder = Recorder(
                 workdir,
@@ -62,18 +65,33 @@ class Outputs:
         (finite_values if self._recorder is None else self._recorder.record)(step, metrics)
 
     def is_milestone(self, step: int) -> bool:
-        """Whether the state after a step is saved or drawn."""
+        """Whether the state after a step is saved, drawn or scored."""
         config = self._config
-        return _is_due(step, config.checkpoint_every) or _is_due(step, config.image_every)
+        every = (config.checkpoint_every, config.image_every, config.eval_every)
+        return any(_is_due(step, number) for number in every)
 
     def milestone(self, step: int, state: State, *, is_last: bool) -> None:
-        """Saves and draws a state whose metrics are recorded."""
+        """Saves, draws and scores a state whose metrics are recorded."""
         if is_last or _is_due(step, self._config.checkpoint_every):
             self._save(step, state)
-        if step == self._config.iterations or _is_due(step, self._config.image_every):
+        is_end = step == self._config.iterations
+        if is_end or _is_due(step, self._config.image_every):
             self.draw(step, state)
+        # A run that is told to stop does so at once.
+        if (is_end or not is_last) and _is_due(step, self._config.eval_every):
+            self._score(step, state)
         if self._recorder is not None:
             self._recorder.restart_clock()
+
+    def _score(self, step: int, state: State) -> None:
+        """Logs the scores of held-out images."""
+        if self._held_out is None or self._recorder is None:
+            return
+        try:
+            params = devices.own_copy(state.params)
+            self._recorder.add(step, self._held_out.scores(params))
+        except UserError as error:  # no reason to end a run
+            say(f"warning: step {step} was not scored: {error}")
 
     def _save(self, step: int, state: State) -> None:
         chains = self._store.on_host()

@@ -14,7 +14,7 @@ from drc_jax import langevin
 from drc_jax.config import ModelConfig, OptimizerConfig, SamplerConfig, TrainConfig
 from drc_jax.model import energies, losses
 from drc_jax.model.images import to_unit_range
-from drc_jax.model.latents import Latents, split_latents
+from drc_jax.model.latents import Latents, sizes, split_latents
 from drc_jax.model.networks import Params
 from drc_jax.training import state as train_state
 from drc_jax.training.state import Chains, TrainState, split_params
@@ -131,6 +131,7 @@ def _sampled(
 ) -> Chains:
     """Runs the chains of some images: K1 steps on U1, K0 steps on U0."""
     sampler = config.sampler
+    limit: Any = {"drift_limit": sampler.drift_limit, "parts": sizes(config.model)}
     posterior_keys, prior_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
     posterior = langevin.sample(
         posterior_keys,
@@ -138,6 +139,7 @@ def _sampled(
         chains.posterior,
         num_steps=sampler.posterior_steps,
         step_size=sampler.posterior_step_size,
+        **limit,
     )
     # One after the other: on XLA's CPU backend two loops that do not depend on each other took more
     # than twice as long, seemingly each on one thread. A barrier did not help; 0 * x does.
@@ -148,6 +150,7 @@ def _sampled(
         chains.prior + 0.0 * finite,
         num_steps=sampler.prior_steps,
         step_size=sampler.prior_step_size,
+        **limit,
     )
     return Chains(posterior, prior)
 
