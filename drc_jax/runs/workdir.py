@@ -1,6 +1,7 @@
 """A run's folder: what it holds, whose it is, and whether training may go on in it.
 
-config.json             the method, its whole config and the fingerprint of the training images
+config.json             the method, its whole config and the fingerprint of the training images;
+                        where it is lost, the newest checkpoint's copy serves
 checkpoints/<step>/     see `saved`; each has a copy of config.json
 damaged_checkpoints/    what was found damaged
 metrics.jsonl           one JSON object per logged step
@@ -55,13 +56,14 @@ def _stored(workdir: pathlib.Path) -> dict[str, Any]:
         raise UserError(
             f"cannot use --workdir {files.shown(workdir)}: {files.reason(error)}"
         ) from None
-    if not exists:
+    copy = None if exists else _newest_copy(workdir)
+    if not exists and copy is None:
         raise UserError(
             f"{workdir} is not a training folder: it has no {CONFIG_FILE}; give the --workdir of "
             "an `experiments.train` run"
         )
     try:
-        stored = json.loads(path.read_bytes())
+        stored = copy or json.loads(path.read_bytes())
         return {
             "method": str(stored.get("method", "drc")),  # runs of before have no such entry
             "config": dict(stored["config"]),
@@ -69,6 +71,12 @@ def _stored(workdir: pathlib.Path) -> dict[str, Any]:
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a config this version can read: {error}") from None
+
+
+def _newest_copy(workdir: pathlib.Path) -> dict[str, Any] | None:
+    """The config.json that the newest checkpoint has a copy of; None without one."""
+    copies = (saved.saved_config(workdir, step) for step in reversed(saved.saved_steps(workdir)))
+    return next((copy for copy in copies if copy is not None), None)
 
 
 def method_name(workdir: pathlib.Path) -> str:
@@ -172,7 +180,7 @@ def claimed(workdir: pathlib.Path, config: Any, fingerprint: str) -> Iterator[No
     # A run killed while it wrote its config leaves a partial file alone.
     leftover = f".{CONFIG_FILE}."
     if workdir.is_dir() and any(not p.name.startswith(leftover) for p in workdir.iterdir()):
-        if not (workdir / CONFIG_FILE).is_file():
+        if not (workdir / CONFIG_FILE).is_file() and _newest_copy(workdir) is None:
             raise UserError(
                 f"{workdir} holds files but no {CONFIG_FILE}, so it is not a training folder; "
                 "give an empty or a new one"

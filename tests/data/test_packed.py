@@ -245,12 +245,21 @@ def test_other_refusals(tmp_path):
         write(tmp_path / "file", make_records())
 
 
+def test_changed_names_are_noticed(tmp_path):
+    write(tmp_path, make_records())
+    names = tmp_path / "train" / "names.json"
+    changed = json.loads(names.read_text())[::-1]
+    names.write_text(json.dumps(changed))
+    with pytest.raises(UserError, match="not as they were written: their digest differs"):
+        open_split(tmp_path, "train")
+
+
 def test_data_packed_before_there_were_samples_are_read(tmp_path):
     """As written by earlier versions: info.json without the newer entries."""
     records = make_records()
     write(tmp_path, records)
     info = json.loads((tmp_path / "train" / "info.json").read_text())
-    del info["samples"], info["labels_fingerprint"]
+    del info["samples"], info["labels_fingerprint"], info["names_fingerprint"]
     (tmp_path / "train" / "info.json").write_text(json.dumps(info))
     split = open_split(tmp_path, "train", verify=True)
     np.testing.assert_array_equal(split.images, np.stack([r.image for r in records]))

@@ -128,6 +128,24 @@ def trained(workdir: pathlib.Path, *steps: int) -> None:
         writer.wait()
 
 
+def test_a_lost_config_is_taken_from_the_newest_checkpoint(tmp_path):
+    trained(tmp_path, 2, 4)
+    config_file = tmp_path / "config.json"
+    before = config_file.read_bytes()
+    config_file.unlink()
+    assert load_config(tmp_path, TrainConfig) == CONFIG
+    assert not config_file.exists()  # reading changes nothing
+    with pytest.raises(UserError, match="was trained with another config"):
+        claim(tmp_path, dataclasses.replace(CONFIG, seed=9))
+    claim(tmp_path)
+    assert config_file.read_bytes() == before
+    config_file.unlink()
+    for step in (2, 4):
+        (tmp_path / "checkpoints" / str(step) / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"holds files but no config\.json"):
+        claim(tmp_path)
+
+
 @dataclasses.dataclass
 class State:
     params: dict

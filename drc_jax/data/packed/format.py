@@ -10,7 +10,8 @@ A data set is a folder with one sub-folder per split (``train``, ``test``, ...),
 
 Raw bytes are read by position, so opening is immediate and reading an image is one copy. A split
 appears under its name only once it is complete and on disk; `writing` writes it. Opening compares
-the files' sizes and a digest of sampled blocks with info.json; every byte is compared on demand.
+the files' sizes, a digest of the names and one of sampled blocks with info.json; every byte is
+compared on demand.
 """
 
 import dataclasses
@@ -64,8 +65,10 @@ class Info:
       source: what the data were made from; free, JSON only.
       fingerprint: hex SHA-256 over each record's image bytes followed by its mask bytes.
       labels_fingerprint: hex SHA-256 over the label bytes; empty for data without labels.
-      samples: hex SHA-256 over sampled blocks of the files; empty for data packed before there
-        was one.
+      samples: hex SHA-256 over sampled blocks of the files of arrays.
+      names_fingerprint: hex SHA-256 over names.json.
+
+    Data packed before there were ``samples`` or ``names_fingerprint`` have them empty.
     """
 
     format_version: int
@@ -77,6 +80,7 @@ class Info:
     fingerprint: str
     labels_fingerprint: str = ""
     samples: str = ""
+    names_fingerprint: str = ""
 
     @property
     def array_files(self) -> list[str]:
@@ -204,6 +208,8 @@ def _open(path: pathlib.Path) -> PackedSplit:
     names = _read_json(path / "names.json")
     if not isinstance(names, list) or len(names) != info.count:
         raise UserError(f"{path / 'names.json'} must list {info.count} names; {_AGAIN}")
+    if info.names_fingerprint not in ("", digest_of(path / "names.json")):
+        raise _altered(path)
     pixels = info.count * info.image_size**2
     for name in info.array_files:
         _check_file_size(path / name, 3 * pixels if name == "images.u8" else pixels)
@@ -236,6 +242,11 @@ def _verify(split: PackedSplit) -> None:
         split.labels is not None and labels_digest.hexdigest() != split.info.labels_fingerprint
     ):
         raise _altered(split.path)
+
+
+def digest_of(path: pathlib.Path) -> str:
+    """Hex SHA-256 of a small file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _altered(path: pathlib.Path) -> UserError:

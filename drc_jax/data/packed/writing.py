@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from drc_jax import files
-from drc_jax.data.packed.format import FORMAT_VERSION, Info, Record, check_split_name
+from drc_jax.data.packed.format import FORMAT_VERSION, Info, Record, check_split_name, digest_of
 from drc_jax.data.packed.reading import sampled_digest
 from drc_jax.errors import UserError
 
@@ -138,9 +138,12 @@ def _write_files(
         fingerprint=digest.hexdigest(),
         labels_fingerprint="" if label_file is None else labels_digest.hexdigest(),
     )
-    samples = sampled_digest([folder / name for name in info.array_files])
-    info = dataclasses.replace(info, samples=samples)
     (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
+    info = dataclasses.replace(
+        info,
+        samples=sampled_digest([folder / name for name in info.array_files]),
+        names_fingerprint=digest_of(folder / "names.json"),
+    )
     text = json.dumps(dataclasses.asdict(info), indent=2)
     (folder / "info.json").write_text(text + "\n", encoding="utf-8")
     for path in sorted(folder.iterdir()):
