@@ -6,6 +6,7 @@ its own devices. Only gradients and metrics are added up between devices, once p
 """
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -54,6 +55,37 @@ def data_mesh(num_devices: int) -> Mesh:
             )
         devices += own[:each]
     return Mesh(np.array(devices), (AXIS,))
+
+
+def check_room(mesh: Mesh, whole: Any, shared: Any) -> None:
+    """Refuses arrays that cannot all lie on the devices; a step needs more than these.
+
+    Args:
+      mesh: devices of all processes.
+      whole: shapes of what each device has.
+      shared: shapes of what is shared out.
+
+    Raises:
+      UserError: naming what is needed and what there is. Devices that do not say how much memory
+        they have are believed to have enough.
+    """
+    own = mesh.local_devices
+    needed = _num_bytes(whole) + _num_bytes(shared) / mesh.size
+    room = (own[0].memory_stats() or {}).get("bytes_limit", 0)
+    if own[0].platform == "cpu":  # whose devices have one memory
+        needed *= len(own)
+        room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > room > 0:
+        raise UserError(
+            f"parameters, optimizers and chains alone take {needed / 1e9:,.1f} GB of the "
+            f"{room / 1e9:,.1f} GB that {own[0].device_kind} has; choose smaller channels and "
+            "latents, or keep the chains in files where the method can (chain_bank 'host')"
+        )
+
+
+def _num_bytes(tree: Any) -> float:
+    """Bytes of arrays or of their shapes."""
+    return sum(float(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def on_each(mesh: Mesh, function: Callable[..., T], inputs: Any, outputs: Any) -> Callable[..., T]:

@@ -53,6 +53,8 @@ def train(
     num_images = devices.shardable_images(mesh, len(split))
     method.check(config)
     check_batch_size(config.batch_size, num_images)
+    state_like, chains_like = _shapes(method, config, num_images)
+    devices.check_room(mesh, state_like, chains_like)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         first_only(lambda: stack.enter_context(claimed(workdir, config, split.info.fingerprint)))
@@ -101,6 +103,15 @@ def train(
     return stopped_by
 
 
+def _shapes(method: Method, config: Any, num_images: int) -> tuple[State, methods.PerImage]:
+    """Shapes of a state without chains and, unless they lie in files, of all images' chains."""
+    state = jax.eval_shape(functools.partial(method.fresh_state, config))
+    if method.keeps_in_files(config):
+        return state, ()
+    draw = functools.partial(method.fresh_chains, config, config.seed)
+    return state, jax.eval_shape(lambda: draw(jnp.arange(num_images)))
+
+
 def _begin(
     method: Method, config: Any, workdir: pathlib.Path, mesh: Mesh, num_images: int
 ) -> tuple[int, State, ChainStore]:
@@ -109,15 +120,9 @@ def _begin(
     They are the newest checkpoint's, or fresh ones. Of several processes the first reads.
     """
     in_files = method.keeps_in_files(config)
-
-    def fresh() -> State:
-        state = method.fresh_state(config)
-        if in_files:
-            return state
-        chains = method.fresh_chains(config, config.seed, jnp.arange(num_images))
-        return method.join_chains(state, chains)
-
-    like = jax.eval_shape(fresh)
+    like, chains_like = _shapes(method, config, num_images)
+    if not in_files:
+        like = method.join_chains(like, chains_like)
 
     def newest() -> tuple[int, State]:
         if checkpoint.saved_steps(workdir):
