@@ -256,6 +256,7 @@ def ranked_grid(
     inferred_mask: np.ndarray,
     iou: np.ndarray,
     indices: np.ndarray,
+    notes: Sequence[str] = (),
 ) -> np.ndarray:
     """Images with their masks and scores, in the order given, for instance from the worst.
 
@@ -264,6 +265,7 @@ def ranked_grid(
       true_mask, inferred_mask: [N, H, W].
       iou: [N] in [0, 1], shown x100 above each column.
       indices: [N], each image's place in its data set, shown with the score.
+      notes: a text for each image, shown below its score; empty for none.
 
     Returns:
       uint8 [rows, columns, 3].
@@ -271,6 +273,8 @@ def ranked_grid(
     captions = [
         f"#{index}\nIoU {100 * score:.1f}" for index, score in zip(indices, iou, strict=True)
     ]
+    if notes:
+        captions = [f"{caption}\n{note}" for caption, note in zip(captions, notes, strict=True)]
     rows = [observed, mask_to_uint8(true_mask), mask_to_uint8(inferred_mask)]
     return image_grid(rows, ["observed", "true mask", "inferred\nmask"], captions)
 
