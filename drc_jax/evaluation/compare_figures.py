@@ -98,9 +98,9 @@ def what_went_wrong(pred: np.ndarray, true: np.ndarray) -> list[str]:
     """In a few words for each image, how its mask differs most from the truth.
 
     In this order: ``nothing found``; ``all foreground``; ``sides exchanged``, where the complement
-    fits better; ``wrong place``, where less than half of the mask is right and less than half of
-    the truth is found; ``background taken`` and ``part missed``, where one of both is so; else
-    ``outline off``.
+    fits better, and well; ``wrong place``, where less than half of the mask is right and less than
+    half of the truth is found; ``background taken`` and ``part missed``, where one of both is so;
+    else ``outline off``.
 
     Args:
       pred, true: bool [N, H, W], N >= 1.
@@ -109,7 +109,8 @@ def what_went_wrong(pred: np.ndarray, true: np.ndarray) -> list[str]:
     right = np.count_nonzero(pred & true, axis=(1, 2))
     precise = 2 * right >= np.count_nonzero(pred, axis=(1, 2))
     found = 2 * right >= np.count_nonzero(true, axis=(1, 2))
-    is_exchanged = metrics.iou(~pred, true) > metrics.iou(pred, true)
+    complement = metrics.iou(~pred, true)
+    is_exchanged = (complement > metrics.iou(pred, true)) & (complement > _BAD_IOU)
     kinds = {
         "nothing found": shares < _NOTHING,
         "all foreground": shares > _ALL,

@@ -51,7 +51,7 @@ def means(comparison: Comparison) -> Table:
     for name, label in FLOORS.items():
         score = comparison.report.floors[name]
         if score is not None:
-            filled = [f"floor: {label}", "", both(score)]
+            filled = [f"{label} (floor)", "", both(score)]
             rows.append(filled + [""] * (len(rows[0]) - len(filled)))
     return rows
 

@@ -21,7 +21,7 @@ body {{ font: 16px/1.45 system-ui, sans-serif; color: var(--ink); background: va
 h1, h2, h3 {{ line-height: 1.2; overflow-wrap: anywhere; }}
 p, li {{ max-width: 50em; overflow-wrap: anywhere; }}
 .scroll {{ overflow-x: auto; margin: 1em 0; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+table {{ border-collapse: collapse; font-size: .94em; font-variant-numeric: tabular-nums; }}
 th, td {{ border-bottom: 1px solid var(--line); padding: .3em .6em; text-align: right;
   white-space: nowrap; background: var(--paper); }}
 th {{ background: var(--pale); }}
