@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from drc_jax.data.pictures.files import printable
 from drc_jax.evaluation import figures, metrics, pictures
 from drc_jax.evaluation.compare import Comparison, Result
 from drc_jax.evaluation.report import Evaluation
@@ -69,8 +70,7 @@ def failures(result: Result) -> np.ndarray:
     Returns:
       uint8 [H, W, 3].
     """
-    evaluation, masks, iou = result.evaluation, result.masks, result.iou
-    worst = np.argsort(iou, kind="stable")[:_FAILURES]
+    evaluation, masks, iou, worst = result.evaluation, result.masks, result.iou, _worst(result)
     return pictures.ranked_grid(
         np.asarray(evaluation.observed[worst]),
         evaluation.true[worst],
@@ -82,6 +82,17 @@ def failures(result: Result) -> np.ndarray:
             for word in what_went_wrong(masks[worst], evaluation.true[worst])
         ],
     )
+
+
+def failure_names(result: Result) -> str:
+    """Place and name of the images of `failures`, in its order."""
+    names = result.evaluation.names
+    return ", ".join(f"#{i} {printable(names[i])}" for i in _worst(result))
+
+
+def _worst(result: Result) -> np.ndarray:
+    """Places of the images of lowest IoU, from the worst."""
+    return np.argsort(result.iou, kind="stable")[:_FAILURES]
 
 
 def failure_summary(result: Result) -> str:

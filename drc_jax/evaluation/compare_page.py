@@ -76,6 +76,7 @@ def _page(comparison: Comparison, drawn: dict[str, bytes]) -> str:
             page.figure(drawn[f"{i}_regions"], _FIGURES[group.first.entrant.figure]),
             page.paragraph(compare_figures.failure_summary(group.first)),
             page.figure(drawn[f"{i}_failures"], _FAILURES),
+            page.paragraph(f"These are {compare_figures.failure_names(group.first)}."),
         ]
     body += [page.heading("Every run"), page.table(compare_tables.every_run(comparison))]
     return page.page(f"Comparison: {methods}", body)

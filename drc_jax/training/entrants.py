@@ -13,7 +13,7 @@ from drc_jax.data.packed.format import PackedSplit
 from drc_jax.errors import UserError
 from drc_jax.evaluation.compare import Entrant
 from drc_jax.runs.cost import training_seconds
-from drc_jax.training.images import check_size
+from drc_jax.training.images import check_size, data_folder
 from drc_jax.training.method import Run, find, load_run
 
 _FIGURES = {"grabcut": "cut-outs", "redo": "channels"}
@@ -43,7 +43,9 @@ def of_run(path: str, split: PackedSplit, *, seed: int, steps: int) -> Entrant:
         raise UserError(f"{path}: {error}") from None
     config = {name: value for name, value in to_dict(run.config).items() if name not in _APART}
     config["data"] = {**config["data"], "path": ""}
-    return _entrant(run, path, config, seed, steps)._replace(
+    entrant = _entrant(run, path, config, seed, steps)
+    return entrant._replace(
+        settings={**entrant.settings, "trained_on": str(data_folder(run.config))},
         seed=run.config.seed,
         iterations=run.step,
         num_parameters=num_parameters(run.params),

@@ -58,7 +58,7 @@ def test_runs_are_opened_grouped_and_scored(tmp_path, split):
     assert (first.entrant.seed, first.entrant.iterations, first.entrant.num_parameters) == (1, 8, 1)
     assert first.entrant.training_seconds is not None and first.entrant.training_seconds > 0
     # The method has no sampler, so steps are not among what its score depends on.
-    settings = {"method": "mean", "checkpoint_step": 8, "seed": 5}
+    settings = {"method": "mean", "checkpoint_step": 8, "seed": 5, "trained_on": "noise"}
     assert first.evaluation.report.settings == settings
     run = method.load_run(paths[0])
     weight = run.segment(None, split.images[:]).foreground_weight
