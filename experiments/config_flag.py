@@ -49,6 +49,15 @@ def frozen(config: ConfigDict) -> typing.Any:
     return from_dict(_type_of(config), {k: v for k, v in config.to_dict().items() if k != "method"})
 
 
+def from_file(path: str) -> typing.Any:
+    """The frozen config of a file, for programs that take several of them.
+
+    Raises:
+      UserError: where the file is broken; see also `frozen`.
+    """
+    return frozen(_load(pathlib.Path(path)))
+
+
 def run_config(config: ConfigDict) -> RunConfig:
     """``frozen``, for programs that train; UserError where the method is not trained."""
     found = frozen(config)

@@ -5,7 +5,7 @@ import dataclasses
 import html
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from drc_jax import files
 from drc_jax.analysis import plots
 from drc_jax.analysis.statistics import CHANNELS, REGIONS, Statistics, intersection
+from drc_jax.evaluation import page
 
 HTML, JSON = "analysis.html", "analysis.json"
 
@@ -108,9 +109,11 @@ def to_html(results: Mapping[str, Statistics]) -> str:
     tallest = max(item.share_histogram().max() for item in sets)
     body = [
         f"<h1>{title}</h1>",
-        _table(
-            ["data set", *_summary(sets[0])],
-            [[name, *_summary(item).values()] for name, item in results.items()],
+        page.table(
+            [
+                ["data set", *_summary(sets[0])],
+                *([name, *_summary(item).values()] for name, item in results.items()),
+            ]
         ),
         f"<p>{_NUMBERS}</p>",
         _section("Examples", _EXAMPLES, results, plots.examples),
@@ -125,7 +128,7 @@ def to_html(results: Mapping[str, Statistics]) -> str:
                 [name, *map(_percent, row)]
                 for name, row in zip(results, _matrix(results, region), strict=True)
             ]
-            body.append(f"<h3>{region.capitalize()}s</h3>\n" + _table(["", *results], rows))
+            body.append(f"<h3>{region.capitalize()}s</h3>\n" + page.table([["", *results], *rows]))
     return _PAGE.format(title=title, columns=len(sets), body="\n".join(body))
 
 
@@ -205,14 +208,6 @@ def _section(
         )
     rows = "\n".join(figures)
     return f'<h2>{heading}</h2>\n<p>{caption}</p>\n<div class="plots">\n{rows}\n</div>'
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    def line(tag: str, cells: Iterable[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    lines = [line("th", heads), *(line("td", row) for row in rows)]
-    return '<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>"
 
 
 def _percent(share: float) -> str:

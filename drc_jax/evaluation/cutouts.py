@@ -129,17 +129,18 @@ def slot_files(
         raise not_finite()
     height, width = photo.shape[:2]
     picture = Image.fromarray(photo)
-    made, alphas, ending = {}, [], f".{file_format}"
-    for k, mask in enumerate(masks):
-        share = np.asarray(from_square(Image.fromarray(mask), width, height, crop))
-        alphas.append(_grey(share))
+    squares = [from_square(Image.fromarray(mask), width, height, crop) for mask in masks]
+    shares = np.stack([np.asarray(square) for square in squares])
+    labels = np.where(shares.any(axis=0), shares.argmax(axis=0) + 1, 0)  # 0 where none looked
+    made, ending = {}, f".{file_format}"
+    panes = {"picture": picture, "slots": Image.fromarray(pictures.label_colours(labels))}
+    for k, share in enumerate(shares):
+        alpha = _grey(share)
+        panes[f"slot {k + 1}"] = _on_grey(picture, alpha)
         cut_out = picture.copy()
-        cut_out.putalpha(alphas[-1])
+        cut_out.putalpha(alpha)
         made[f"masks/slot_{k + 1}"] = (ending, _encoded(_mask(share, soft), file_format))
         made[f"cutouts/slot_{k + 1}"] = (ending, _encoded(cut_out, file_format))
-    labels = pictures.label_picture(masks.argmax(axis=0)[None], len(masks))[0]
-    panes = {"picture": picture, "slots": from_square(Image.fromarray(labels), width, height, crop)}
-    panes |= {f"slot {k + 1}": _on_grey(picture, alpha) for k, alpha in enumerate(alphas)}
     made["side_by_side"] = (".jpg", _encoded(_side_by_side(panes), "jpeg"))
     return made
 

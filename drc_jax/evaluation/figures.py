@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from drc_jax.evaluation import pictures
+from drc_jax.evaluation import pictures, slot_pictures
 from drc_jax.evaluation.report import Evaluation
 
 _RANKED_IMAGES = 8
@@ -35,38 +35,29 @@ def write(evaluation: Evaluation, folder: pathlib.Path) -> None:
 def grid(evaluation: Evaluation) -> np.ndarray:
     """The first images and their regions, a column each.
 
-    The rows are those of the paper's Fig. 5; of exchangeable slots, every slot. With more than two
-    regions label maps follow.
+    The rows are those of the paper's Fig. 5; of exchangeable slots and of several objects, every
+    slot and the label maps.
 
     Returns:
       uint8 [H, W, 3].
     """
     regions = evaluation.shown
-    shown, count = len(regions.pi), regions.pi.shape[1]
+    shown = len(regions.pi)
     observed = np.asarray(evaluation.observed[:shown])
     true, predicted = evaluation.true[:shown], evaluation.predicted[:shown]
-    truth = {"true mask": pictures.mask_to_uint8(true)}
+    labels = true.astype(np.uint8)
     if evaluation.true_labels is not None:
-        # One object alone is a mask, and looks like one.
         labels = np.asarray(evaluation.true_labels[:shown])
-        truth = {"true labels": pictures.label_picture(labels, int(labels.max()) + 1, 0)}
-    if regions.foreground_weight is None:
-        more = {"inferred\nmask": pictures.mask_to_uint8(predicted), **truth}
-        parts = (regions.reconstruction, regions.images, regions.pi)
-        return pictures.slots_grid(observed, *parts, more)
-    more = {}
-    if count > 2:
-        found = pictures.label_picture(evaluation.labels[:shown], count, count - 1)
-        more = {"regions": found, **truth}
-    return pictures.fig5_grid(
-        observed,
-        regions.reconstruction,
-        regions.heaviest_foreground(),
-        regions.images[:, -1],
-        true,
-        predicted,
-        more,
-    )
+    if slot_pictures.are_objects(regions):
+        return slot_pictures.objects_grid(observed, regions, labels)
+    if regions.foreground_weight is not None:
+        return pictures.regions_grid(observed, regions, true)
+    more = {
+        "inferred\nmask": pictures.mask_to_uint8(predicted),
+        "true objects": pictures.label_colours(labels),
+    }
+    parts = (regions.reconstruction, regions.images, regions.pi)
+    return pictures.slots_grid(observed, *parts, more)
 
 
 def ranked(evaluation: Evaluation, order: np.ndarray) -> np.ndarray:

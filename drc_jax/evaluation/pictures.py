@@ -19,6 +19,8 @@ _CELL = 112  # Side in pixels to which small images are enlarged, as nearly as a
 _GAP = 4
 _FONT_SIZE = 18
 _PAGE = (225, 225, 225)  # Apart from an all-white mask.
+_FLOOR = (40, 40, 40)  # of the background in label maps
+_HUES = 8  # after so many, colours of labels come again
 _GREY = 128  # Behind cut-outs: neither white nor black objects vanish on it.
 
 
@@ -49,22 +51,11 @@ def mask_to_uint8(masks: np.ndarray) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
-def label_picture(labels: np.ndarray, count: int, background: int | None = None) -> np.ndarray:
-    """Label maps in colours, which are the same for the same ``count``.
-
-    Args:
-      labels: int [N, H, W], 0 to ``count`` - 1.
-      count: how many labels there are.
-      background: the label that is black; None for none.
-
-    Returns:
-      uint8 [N, H, W, 3].
-    """
-    hues = [colorsys.hsv_to_rgb(k / count, 0.75, 0.9) for k in range(count)]
-    colours = np.round(255 * np.array(hues)).astype(np.uint8)
-    if background is not None:
-        colours[background] = 0
-    return colours[labels]
+def label_colours(labels: np.ndarray) -> np.ndarray:
+    """A colour for each label: uint8 [N, H, W, 3] of integers [N, H, W], 0 dark grey."""
+    hues = [colorsys.hsv_to_rgb(k / _HUES, 0.7, 0.95) for k in range(_HUES)]
+    colours = np.array([_FLOOR, *(np.round(255 * np.array(hue)) for hue in hues)], np.uint8)
+    return colours[np.where(labels == 0, 0, 1 + (labels.astype(int) - 1) % _HUES)]
 
 
 def cut_out(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -145,7 +136,6 @@ def fig5_grid(
     background: np.ndarray,
     true_mask: np.ndarray | None,
     inferred_mask: np.ndarray,
-    more: Mapping[str, np.ndarray] | None = None,
 ) -> np.ndarray:
     """The rows of the paper's Fig. 5, one column per image.
 
@@ -156,7 +146,6 @@ def fig5_grid(
       background: [N, H, W, 3], the re-assigned background region's image.
       true_mask: [N, H, W]; None leaves its row out.
       inferred_mask: [N, H, W].
-      more: further rows by their labels, [N, H, W, 3] each.
 
     Returns:
       uint8 [rows, columns, 3], a picture to show or save.
@@ -168,7 +157,6 @@ def fig5_grid(
         "background": background,
         "true mask": None if true_mask is None else mask_to_uint8(true_mask),
         "inferred\nmask": mask_to_uint8(inferred_mask),
-        **(more or {}),
     }
     present = {label: row for label, row in rows.items() if row is not None}
     return image_grid(list(present.values()), list(present))
@@ -199,7 +187,7 @@ def slots_grid(
     rows = {"observed": observed, "generated": generated}
     for k in range(count):
         rows[f"slot {k + 1}"] = cut_out(slots[:, k], masks[:, k])
-    rows["slots"] = label_picture(masks.argmax(axis=1), count)
+    rows["slots"] = label_colours(masks.argmax(axis=1) + 1)
     rows |= more or {}
     return image_grid(list(rows.values()), list(rows))
 
@@ -256,6 +244,7 @@ def ranked_grid(
     inferred_mask: np.ndarray,
     iou: np.ndarray,
     indices: np.ndarray,
+    notes: Sequence[str] = (),
 ) -> np.ndarray:
     """Images with their masks and scores, in the order given, for instance from the worst.
 
@@ -264,6 +253,7 @@ def ranked_grid(
       true_mask, inferred_mask: [N, H, W].
       iou: [N] in [0, 1], shown x100 above each column.
       indices: [N], each image's place in its data set, shown with the score.
+      notes: a text for each image, shown below its score; empty for none.
 
     Returns:
       uint8 [rows, columns, 3].
@@ -271,6 +261,8 @@ def ranked_grid(
     captions = [
         f"#{index}\nIoU {100 * score:.1f}" for index, score in zip(indices, iou, strict=True)
     ]
+    if notes:
+        captions = [f"{caption}\n{note}" for caption, note in zip(captions, notes, strict=True)]
     rows = [observed, mask_to_uint8(true_mask), mask_to_uint8(inferred_mask)]
     return image_grid(rows, ["observed", "true mask", "inferred\nmask"], captions)
 

@@ -70,11 +70,6 @@ class HostRegions(NamedTuple):
         """The region that weighs most at each pixel, uint8 [B, H, W]; K - 1 is the background."""
         return self.pi.argmax(axis=1).astype(np.uint8)
 
-    def heaviest_foreground(self) -> np.ndarray:
-        """The image of the foreground that weighs most at each pixel, [B, H, W, 3]."""
-        winner = self.pi[:, :-1].argmax(axis=1)[:, None, :, :, None]
-        return np.take_along_axis(self.images[:, :-1], winner, axis=1)[:, 0]
-
 
 def infer_on_host(infer_batch: InferBatch, images: np.ndarray) -> HostRegions:
     """Infers the regions of images and brings them to the host.

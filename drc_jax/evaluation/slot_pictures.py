@@ -4,15 +4,10 @@ Regions are as in `drc_jax.evaluation.regions`: slots first, the background last
 means nothing, so slots stand in the order of their area, image by image, the largest first.
 """
 
-import colorsys
-
 import numpy as np
 
-from drc_jax.evaluation.pictures import cut_out, image_grid
+from drc_jax.evaluation.pictures import cut_out, image_grid, label_colours
 from drc_jax.evaluation.regions import Regions
-
-_FLOOR = (40, 40, 40)  # of the background in label maps
-_HUES = 8  # after so many, colours of labels come again
 
 
 def are_objects(regions: Regions) -> bool:
@@ -110,10 +105,3 @@ def region_labels(pi: np.ndarray) -> np.ndarray:
       int [N, H, W].
     """
     return (pi.argmax(axis=1) + 1) % pi.shape[1]
-
-
-def label_colours(labels: np.ndarray) -> np.ndarray:
-    """A colour for each label: uint8 [N, H, W, 3] of integers [N, H, W], 0 dark grey."""
-    hues = [colorsys.hsv_to_rgb(k / _HUES, 0.7, 0.95) for k in range(_HUES)]
-    colours = np.array([_FLOOR, *(np.round(255 * np.array(hue)) for hue in hues)], np.uint8)
-    return colours[np.where(labels == 0, 0, 1 + (labels.astype(int) - 1) % _HUES)]

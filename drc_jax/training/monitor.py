@@ -65,6 +65,8 @@ class HeldOut:
             found.append(
                 infer_on_host(lambda images: self._infer(params, images), self._images[places])
             )
+        if found[0].foreground_weight is None:
+            raise UserError("the regions of held-out images have no foreground")
         weight = np.concatenate([f.foreground_weight for f in found])[: len(self._images)]
         if not np.isfinite(weight).all():
             raise UserError("the regions of held-out images are not finite")

@@ -163,10 +163,10 @@ def test_several_foregrounds_are_summed(tmp_path, data, split) -> None:
     shares = np.stack([0.3 * data[1], 0.4 * data[1]], axis=1)
     found = _evaluate(Inference(shares), split, tmp_path)
     assert found.scores["fixed"] == Score(1, 1)
-    # In the grid such pixels show the second foreground, 0.25, the heavier.
+    # The grid shows both, the larger first: the second, which paints 0.25 and weighs 0.4.
     picture = _picture(tmp_path / "test_grid.png")
-    cut_out = _cell(picture, 2, 3, rows=7, columns=10)  # the last row: every region in a colour
-    expected = np.where(data[1][3], round(1.25 * 127.5), 128)
+    cut_out = _cell(picture, 2, 3, rows=7, columns=10)
+    expected = np.where(data[1][3], round(0.4 * round(1.25 * 127.5) + 0.6 * 128), 128)
     np.testing.assert_array_equal(cut_out[..., 0], expected)
 
 

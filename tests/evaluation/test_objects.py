@@ -167,10 +167,10 @@ def test_several_foregrounds_and_one_background(tmp_path):
     assert numbers["num_regions"] == 4 and numbers["labels"]["missed_rate"] == labels.missed_rate
     with Image.open(tmp_path / "out/test_grid.png") as picture:
         grid = np.asarray(picture)
-    # The rows of Fig. 5 and two of label maps, in which the background is black.
+    # Image, reconstruction, three slots, background, and two label maps of dark background.
     assert (grid.shape[0] - 4) // 116 == 8
     map_of_1 = grid[6 * 116 + 4 :, -9 * 116 :][:112:7, :112:7]
-    assert (map_of_1[pi[1, 3] > 0] == 0).all() and len(np.unique(map_of_1.sum(-1))) == 2
+    assert (map_of_1[pi[1, 3] > 0] == 40).all() and len(np.unique(map_of_1.sum(-1))) == 2
 
 
 @pytest.mark.parametrize("is_exchangeable", [True, False])
@@ -206,7 +206,7 @@ def test_the_grid_of_slots_shows_every_slot_and_the_truth(tmp_path):
         pi[:shown],
         {
             "inferred\nmask": pictures.mask_to_uint8(labels > 0),
-            "true labels": pictures.label_picture(labels, 3, 0),
+            "true objects": pictures.label_colours(labels),
         },
     )
     np.testing.assert_array_equal(figures.grid(found), expected)

@@ -1,0 +1,108 @@
+"""A comparison on disk: tables, figures, and one page with everything."""
+
+import io
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from drc_jax import files
+from drc_jax.data.pictures.files import printable
+from drc_jax.evaluation import compare_figures, compare_tables, page
+from drc_jax.evaluation.compare import Comparison, Group
+
+HTML, MARKDOWN, CSV, JSON = "index.html", "table.md", "table.csv", "table.json"
+
+_OVERVIEW = "The same images for all: what each method's first run calls foreground."
+_FIGURES = {
+    "regions": "What the method divides the first images into.",
+    "cut-outs": "What the masks cut out of the first images.",
+    "channels": "The masks of both regions; which of them is the foreground, no method says.",
+}
+_FAILURES = "The images with the lowest IoU, from the worst, and what went wrong."
+
+
+def write(comparison: Comparison, folder: pathlib.Path) -> None:
+    """Writes a comparison, each file at once and whole; earlier files of the names are replaced.
+
+        table.md, table.csv, table.json    the numbers
+        overview.png                       all methods on the same images
+        1_regions.png, 1_failures.png      of the first method, and so on
+        index.html                         everything; needs no other file
+
+    Args:
+      comparison: what to write.
+      folder: where to; it must exist.
+
+    Raises:
+      UserError: if a file cannot be written.
+    """
+    files.write_atomically(folder / MARKDOWN, compare_tables.to_markdown(comparison).encode())
+    files.write_atomically(folder / CSV, compare_tables.to_csv(comparison).encode())
+    files.write_atomically(folder / JSON, compare_tables.to_json(comparison).encode())
+    drawn = {"overview": _png(compare_figures.overview(comparison))}
+    for i, group in enumerate(comparison.groups, 1):
+        draw = compare_figures.FIGURES[group.first.entrant.figure]
+        drawn[f"{i}_regions"] = _png(draw(group.first.evaluation))
+        drawn[f"{i}_failures"] = _png(compare_figures.failures(group.first))
+    for name, png in drawn.items():
+        files.write_atomically(folder / f"{name}.png", png)
+    files.write_atomically(folder / HTML, _page(comparison, drawn).encode())
+
+
+def _page(comparison: Comparison, drawn: dict[str, bytes]) -> str:
+    report = comparison.report
+    methods = ", ".join(printable(group.name) for group in comparison.groups)
+    body = [
+        page.heading(f"Comparison: {methods}", 1),
+        page.paragraph(f"{report.num_images} images of the split {report.split}."),
+        page.table(compare_tables.means(comparison)),
+        page.paragraph(_sentence(compare_tables.explanation(comparison))),
+        page.paragraph(
+            "The floors look at no image: every pixel is foreground, and the pixels that are "
+            "foreground in more than half of the training masks. A method that does not beat both "
+            "has found nothing."
+        ),
+        *(
+            page.paragraph(f"{printable(path)} has no scores: {printable(why)}")
+            for path, why in comparison.failed
+        ),
+        page.figure(drawn["overview"], _OVERVIEW),
+    ]
+    for i, group in enumerate(comparison.groups, 1):
+        body += [
+            page.heading(printable(group.name)),
+            page.paragraph(_about(group)),
+            page.figure(drawn[f"{i}_regions"], _FIGURES[group.first.entrant.figure]),
+            page.paragraph(compare_figures.failure_summary(group.first)),
+            page.figure(drawn[f"{i}_failures"], _FAILURES),
+            page.paragraph(f"These are {compare_figures.failure_names(group.first)}."),
+        ]
+    body += [page.heading("Every run"), page.table(compare_tables.every_run(comparison))]
+    return page.page(f"Comparison: {methods}", body)
+
+
+def _about(group: Group) -> str:
+    """Which run is shown and how it was scored."""
+    entrant, report = group.first.entrant, group.first.evaluation.report
+    seed = "" if entrant.seed is None else f", seed {entrant.seed}"
+    text = f"Pictures are of {printable(entrant.path)}{seed}."
+    if report.background_slot is not None:
+        way = "all slots combined" if report.headline == "combined" else "one background slot"
+        text += (
+            f" Scored by {way}, the better of the two ways of the paper's appendix E; the "
+            f"background slot is {report.background_slot + 1} of {report.num_regions}."
+        )
+    elif group.first.column == "set":
+        text += f" Masks are {'complemented' if report.is_flipped else 'as found'}, for all images."
+    return text
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _png(picture: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG")
+    return buffer.getvalue()

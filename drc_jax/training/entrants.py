@@ -1,0 +1,94 @@
+"""Trained runs and methods without training as entrants of a comparison."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from drc_jax.config import RunConfig, to_dict
+from drc_jax.data.packed.format import PackedSplit
+from drc_jax.errors import UserError
+from drc_jax.evaluation.compare import Entrant
+from drc_jax.runs.cost import training_seconds
+from drc_jax.training.images import check_size, data_folder
+from drc_jax.training.method import Run, find, load_run
+
+_FIGURES = {"grabcut": "cut-outs", "redo": "channels"}
+# ReDO's regions are exchangeable, and its first one is the foreground by chance alone.
+_COLUMNS = {"redo": "set"}
+# What does not change the result of a run of given length, or is not of the method.
+_APART = ("seed", "iterations", "log_every", "image_every", "checkpoint_every", "keep_checkpoints")
+
+
+def of_run(path: str, split: PackedSplit, *, seed: int, steps: int) -> Entrant:
+    """A training folder as entrant.
+
+    Args:
+      path: the run's folder.
+      split: the images to score on.
+      seed: of the chains.
+      steps: of the sampler; 0 takes the config's. Methods without a sampler ignore it.
+
+    Raises:
+      UserError: if it is no such folder, has no intact checkpoint, or was trained on images of
+        another size.
+    """
+    run = load_run(path)
+    try:
+        check_size(run.config, split)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    config = {name: value for name, value in to_dict(run.config).items() if name not in _APART}
+    config["data"] = {**config["data"], "path": ""}
+    entrant = _entrant(run, path, config, seed, steps)
+    return entrant._replace(
+        settings={**entrant.settings, "trained_on": str(data_folder(run.config))},
+        seed=run.config.seed,
+        iterations=run.step,
+        num_parameters=num_parameters(run.params),
+        training_seconds=training_seconds(pathlib.Path(path)),
+    )
+
+
+def of_config(config: Any, path: str, *, seed: int) -> Entrant:
+    """A method without training as entrant.
+
+    Args:
+      config: its frozen config.
+      path: what to call it, the config's file.
+      seed: of what is random in it.
+
+    Raises:
+      UserError: if the method needs training, or lacks a package that it works with.
+    """
+    if isinstance(config, RunConfig):
+        raise UserError(f"{path}: {config.method} is trained; give its runs' folders with --runs")
+    run = Run(find(config.method), config, None, 0)
+    entrant = _entrant(run, path, to_dict(config), seed, 0)
+    entrant.infer_batch(np.zeros((1, 8, 8, 3), np.uint8))  # what is not installed shows now
+    return entrant
+
+
+def _entrant(run: Run, path: str, config: Mapping[str, Any], seed: int, steps: int) -> Entrant:
+    steps = (steps or run.method.test_steps(run.config)) if run.method.test_steps(run.config) else 0
+    settings = {"method": run.method.name, "checkpoint_step": run.step, "seed": seed}
+    return Entrant(
+        method=run.method.name,
+        path=path,
+        config=json.dumps(config, sort_keys=True),
+        infer_batch=run.infer_batch(seed, num_steps=steps),
+        settings=settings | ({"langevin_steps": steps} if steps else {}),
+        figure=_FIGURES.get(run.method.name, "regions"),
+        column=_COLUMNS.get(run.method.name, "fixed"),
+    )
+
+
+def num_parameters(params: Any) -> int:
+    """How many numbers were learnt: of Flax variables those of the collection ``params`` alone."""
+    if isinstance(params, Mapping):
+        learnt = [params["params"]] if "params" in params else params.values()
+        return sum(map(num_parameters, learnt))
+    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params))
