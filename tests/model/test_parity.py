@@ -1,5 +1,6 @@
 """Agreement with the authors' program and the supplement's variant of it (docs/method.md 8)."""
 
+import dataclasses
 import json
 
 import chex
@@ -182,3 +183,16 @@ def test_ebm_loss_and_gradients(case):
     expected = drc_jax.interop.params_from_torch(case.config, expected)
     for net, tree in gradient["ebm"].items():
         assert network_error(tree, expected["ebm"][net]) < 1e-3, net
+
+
+def test_the_authors_parameters_paint_several_slots(case):
+    """Their networks are shared by all slots: two equal ones split what the one would have."""
+    config = dataclasses.replace(case.config, num_slots=2, slot_offset=float(np.log(2)))
+    params = drc_jax.interop.params_from_torch(config, case.named("param/"))
+    chex.assert_trees_all_equal(params, case.params)
+    z = jnp.concatenate([case.z[:, : config.zf_dim], case.z], axis=1)
+    found = drc_jax.render(config, params, z)
+    expected = drc_jax.render(case.config, case.params, case.z)
+    np.testing.assert_allclose(found.pi[:, 0], expected.pi[:, 0] / 2, atol=1e-5)
+    np.testing.assert_allclose(found.foreground_weight, expected.foreground_weight, atol=1e-5)
+    np.testing.assert_allclose(found.reconstruction, expected.reconstruction, atol=1e-5)

@@ -1,6 +1,8 @@
 """Every config file loads, and has the paper's numbers where it claims to."""
 
+import dataclasses
 import importlib
+import math
 import pathlib
 import re
 import types
@@ -74,6 +76,21 @@ def test_table_1(name):
     assert (optimizer.generator_learning_rate, optimizer.ebm_learning_rate) == (1e-4, 2e-5)
     assert (optimizer.beta1, optimizer.beta2, optimizer.clip_norm) == (0.5, 0.999, 0.0)
     assert config.data.dataset == name
+
+
+@pytest.mark.parametrize(("name", "plain", "slots"), [("slots_clevr6", "clevr6", 6)])
+def test_several_slots_change_the_slots_alone(name, plain, slots):
+    config, expected = load(name), load(plain)
+    model = dataclasses.replace(
+        expected.model, num_slots=slots, slot_offset=math.log(slots), responsibility="pixel"
+    )
+    assert config == dataclasses.replace(expected, model=model)
+
+
+def test_slots_are_as_many_as_the_most_objects():
+    config = load("slots")
+    assert config.model.num_slots == config.data.objects[1] == 3
+    assert config.model.responsibility == "pixel" and config.data.dataset == "scenes"
 
 
 def test_released_code():
