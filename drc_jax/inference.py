@@ -123,8 +123,8 @@ def infer(
       ``Regions`` of the kept samples; the foreground mask is ``foreground_weight > 0.5``.
 
     Raises:
-      UserError: if the images are not what the model takes, a number is out of range, or there is no
-        encoder to start at.
+      UserError: if the images are not what the model takes, a number is out of range, or there is
+        no encoder to start at.
       NonFiniteError: if no chain is finite in the end; not under ``jit``.
 
     Warns:

@@ -169,6 +169,7 @@ class Run(NamedTuple):
 
     def infer_batch(self, seed: int, **options: Any) -> InferBatch:
         """``segment`` for evaluation, with keys that depend on ``seed`` and each image alone."""
+        check_start(options.get("start", "prior"), self.params)
         key = jax.random.key(seed)
         return lambda images: self.segment(image_keys(key, images), images, **options)
 
