@@ -175,12 +175,8 @@ def test_every_model_extracts_from_generated_pictures(name, tmp_path):
         image = scenes.generate(number, size=size, seed=0, split="test").image
         Image.fromarray(image).resize((50, 40)).save(photos / f"{number}.png")
 
-    def infer_batch(images):
-        return run.segment(image_keys(jax.random.key(0), images), images, num_steps=3)
-
-    result = extract(
-        infer_batch, photos, tmp_path / "out", image_size=size, batch_size=2, soft=True
-    )
+    find = run.infer_batch(0, num_steps=3)
+    result = extract(find, photos, tmp_path / "out", image_size=size, soft=True)
     assert (result.num_done, result.failed) == (2, [])
     masks = [np.asarray(Image.open(tmp_path / "out" / "masks" / f"{n}.png")) for n in range(2)]
     assert masks[0].shape == (40, 50) and len(np.unique(masks[0])) > 10
