@@ -21,6 +21,7 @@ from drc_jax.training.method import load_run
 from drc_jax.training.state import TrainState
 from drc_jax.training.step import init_state, train_step
 from drc_jax.training.update import Terms
+from drc_jax.zoo.models import load_pretrained
 
 try:
     __version__ = importlib.metadata.version("drc_jax")
@@ -45,6 +46,7 @@ __all__ = [
     "init_state",
     "interop",
     "langevin",
+    "load_pretrained",
     "load_run",
     "open_split",
     "ops",

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from drc_jax import langevin
 from drc_jax.config import ModelConfig
 from drc_jax.errors import NonFiniteError, UserError
+from drc_jax.model import encoder
 from drc_jax.model.energies import posterior_energy, prior_energy
 from drc_jax.model.images import as_images
 from drc_jax.model.latents import sizes
@@ -25,8 +26,25 @@ from drc_jax.model.render import Regions, render
 Progress = Callable[[int, int], None]
 """Called with the steps done and all steps."""
 
+STARTS = ("prior", "encoder")
+
 # Ctrl-C is noticed between pieces of a chain; each lasts about so long.
 _PIECE_SECONDS = 1.0
+
+
+def check_start(start: str, params: Any) -> None:
+    """Refuses a start of chains that there is not.
+
+    Raises:
+      UserError: if ``start`` is no name of one, or is ``encoder`` and ``params`` have none.
+    """
+    if start not in STARTS:
+        raise UserError(f"start must be one of {', '.join(STARTS)}; got {start!r}")
+    if start == "encoder" and (not isinstance(params, dict) or encoder.NAME not in params):
+        raise UserError(
+            "start 'encoder' needs a model trained with encoder.enabled=True, and this has no "
+            "encoder; take 'prior'"
+        )
 
 
 def image_keys(key: chex.PRNGKey, images: np.ndarray) -> chex.PRNGKey:
@@ -70,6 +88,7 @@ def infer(
     drift_limit: float = 0.0,
     warm_up_steps: int = 0,
     warm_up_step_size: float = 0.01,
+    start: str = "prior",
     progress: Progress | None = None,
 ) -> Regions:
     """Posterior samples of new images: fresh chains from N(0, I), then Langevin on U1.
@@ -95,6 +114,8 @@ def infer(
         ``langevin.limited``.
       warm_up_steps: how many of the first steps have ``warm_up_step_size`` as their delta, static.
       warm_up_step_size: see there.
+      start: where chains begin: ``prior``, N(0, I), or ``encoder``, a draw from the q(z | x) that
+        was trained beside the model (3.5).
       progress: called after each piece with the steps done and all steps of all restarts; not under
         ``jit``.
 
@@ -102,7 +123,8 @@ def infer(
       ``Regions`` of the kept samples; the foreground mask is ``foreground_weight > 0.5``.
 
     Raises:
-      UserError: if the images are not what the model takes or a number is out of range.
+      UserError: if the images are not what the model takes, a number is out of range, or there is
+        no encoder to start at.
       NonFiniteError: if no chain is finite in the end; not under ``jit``.
 
     Warns:
@@ -112,6 +134,7 @@ def infer(
     langevin.check_numbers(1, warm_up_step_size)
     if not isinstance(warm_up_steps, int) or warm_up_steps < 0:
         raise UserError(f"warm_up_steps must be an integer of at least 0, got {warm_up_steps!r}")
+    check_start(start, params)
     if num_restarts < 1:
         raise UserError(f"num_restarts must be at least 1, got {num_restarts}")
     x = as_images(config, images)
@@ -121,6 +144,8 @@ def infer(
 
     def chain(restart: int) -> Float[Array, "b d"]:
         chain_key, z = _start(config, _restart_key(key, restart) if restart else key, x)
+        if start == "encoder":
+            z = _encoded(config, params[encoder.NAME], x, z)
 
         def phase(z: Array, first: int, last: int, delta: float) -> Array:
             def advance(z: Array, first: int, last: int) -> Array:
@@ -228,6 +253,15 @@ def _start(
     return chain_keys, jax.vmap(lambda key: jax.random.normal(key, (config.latent_dim,)))(
         start_keys
     )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encoded(
+    config: ModelConfig, params: Params, x: Float[Array, "b s s 3"], noise: Float[Array, "b d"]
+) -> Float[Array, "b d"]:
+    """Draws from q(z | x), given standard normal noise."""
+    q = encoder.guess(config, params, x)
+    return q.mean + jnp.exp(q.log_scale) * noise
 
 
 @functools.partial(jax.jit, static_argnums=(0, 8))

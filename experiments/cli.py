@@ -13,9 +13,11 @@ import jax
 from absl import app, flags, logging
 
 import drc_jax
-from drc_jax import files
+from drc_jax import files, inference
 from drc_jax.config import LARGEST_SEED
 from drc_jax.errors import UserError
+from drc_jax.training.method import Run, load_run
+from drc_jax.zoo import models
 from experiments import config_flag
 
 # So that a program's --help lists the flags defined here as its own.
@@ -48,6 +50,41 @@ def batch_size_flag() -> None:
 def named(work: str, steps: int) -> str:
     """What a progress bar says, with the sampler's steps where there is a sampler."""
     return f"{work}, {steps} steps" if steps else work
+
+
+def start_flag() -> flags.FlagHolder[str]:
+    """Defines ``--start``; call it once, at a program's top level."""
+    return flags.DEFINE_enum(
+        "start",
+        "prior",
+        inference.STARTS,
+        "Where chains begin: at noise, or at the answer of the encoder that was trained beside the "
+        "model (--config.encoder.enabled=True), which takes fewer steps.",
+    )
+
+
+def model_flag() -> flags.FlagHolder[str]:
+    """Defines ``--model``, for `open_run`; call it once, at a program's top level."""
+    return flags.DEFINE_string(
+        "model",
+        "",
+        f"A trained model instead of a run: {', '.join(models.names())}, or the card, *.json, that "
+        "experiments.export has written.",
+    )
+
+
+def open_run(workdir: str | None, model: str) -> Run:
+    """What ``--workdir`` or ``--model`` names.
+
+    Raises:
+      UserError: if both are given or neither, or it cannot be opened.
+    """
+    if bool(workdir) == bool(model):
+        raise UserError(
+            "give --workdir, the folder of an `experiments.train` run, or --model, one of "
+            f"{', '.join(models.names())}"
+        )
+    return models.load_pretrained(model) if model else load_run(str(workdir))
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:

@@ -2,9 +2,11 @@
 
     python -m experiments.evaluate --workdir=runs/demo
     python -m experiments.evaluate --workdir=runs/birds --split=val --steps=300
+    python -m experiments.evaluate --model=flowers17 --data=data/flowers17_32
     python -m experiments.evaluate --config=configs/baselines/grabcut.py --data=data/birds_128
 
---config is for methods that are not trained; their WORKDIR is runs/METHOD where it is not given.
+--config is for methods that are not trained; their WORKDIR is runs/METHOD where it is not given,
+and that of a --model is runs/MODEL.
 
 Prints a table and writes to WORKDIR/eval: SPLIT.json, SPLIT.csv with a line per image, and the
 pictures SPLIT_grid.png, SPLIT_best.png and SPLIT_worst.png. The numbers of every checkpoint, number
@@ -38,8 +40,10 @@ from experiments import cli, config_flag
 
 _CONFIG = config_flag.define(required=False)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
+_MODEL = cli.model_flag()
 _SPLIT = flags.DEFINE_string("split", "test", "Which split of the data to score.")
 _STEPS = cli.steps_flag("Langevin steps from fresh chains; 0 takes the config's.")
+_START = cli.start_flag()
 _DATA = flags.DEFINE_string(
     "data", "", "Folder of another packed data set to score on; empty takes the run's own."
 )
@@ -65,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
         output /= folder.resolve().name  # The run's own scores stay.
     output = files.writable(output, "the scores")
     steps = _STEPS.value or run.method.test_steps(run.config)
-    find_regions = run.infer_batch(_SEED.value, num_steps=steps)
+    find_regions = run.infer_batch(_SEED.value, num_steps=steps, start=_START.value)
     outcomes: list[int] = []
 
     def infer_batch(images: np.ndarray) -> Regions:
@@ -82,7 +86,7 @@ def main(argv: Sequence[str]) -> None:
                 "method": run.method.name,
                 "data": str(folder),
                 "checkpoint_step": run.step,
-                **({"langevin_steps": steps} if steps else {}),
+                **({"langevin_steps": steps, "start": _START.value} if steps else {}),
                 "seed": _SEED.value,
             },
             progress=lambda done, total: bar.update(done - bar.n),
@@ -95,6 +99,7 @@ def main(argv: Sequence[str]) -> None:
         f"iteration{run.step}" if run.step else "",
         f"steps{steps}" if steps else "",
         f"seed{_SEED.value}",
+        "" if _START.value == "prior" else _START.value,
     ]
     stem = "_".join([_SPLIT.value, *filter(None, parts)])
     report.write_numbers(evaluation, output, stem)
@@ -107,6 +112,9 @@ def main(argv: Sequence[str]) -> None:
 
 def _run() -> tuple[pathlib.Path, Run]:
     """The folder for the scores, and the run in it or a method that is not trained."""
+    if _MODEL.value:
+        name = pathlib.Path(_MODEL.value).stem
+        return pathlib.Path(_WORKDIR.value or f"runs/{name}"), cli.open_run(None, _MODEL.value)
     if _CONFIG.value is None:
         if not _WORKDIR.value:
             raise UserError("give --workdir, the folder of an `experiments.train` run")

@@ -1,6 +1,7 @@
 """Cuts the foreground out of photographs with a trained model.
 
     python -m experiments.extract --workdir=runs/photos --input=PHOTOS --output=cut_outs
+    python -m experiments.extract --model=flowers17 --input=FLOWERS --output=cut_outs
     python -m experiments.extract --workdir=runs/photos --input=dog.jpg --output=dog --restarts=4
 
 Writes for every picture a mask, a cut-out with transparency and the background alone, all of the
@@ -10,7 +11,6 @@ fail are listed at the end and in failed.txt. The exit status is 0 if any pictur
 none did.
 """
 
-import pathlib
 from collections.abc import Sequence
 
 from absl import flags
@@ -18,15 +18,16 @@ from tqdm import tqdm
 
 from drc_jax.evaluation.cutouts import CROPS, FORMATS
 from drc_jax.evaluation.extract import extract, summary, write_failures
-from drc_jax.training.method import load_run
 from experiments import cli
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
+_MODEL = cli.model_flag()
 _INPUT = flags.DEFINE_string(
     "input", None, "A picture, or a folder that is searched with its sub-folders.", required=True
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the results.", required=True)
 _STEPS = cli.steps_flag("Langevin steps from fresh chains; 0 takes the config's.")
+_START = cli.start_flag()
 _RESTARTS = flags.DEFINE_integer(
     "restarts", 1, "Chains per picture; that of lowest posterior energy is kept.", lower_bound=1
 )
@@ -47,9 +48,11 @@ def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0 if any picture succeeded, 1 if none did."""
     del argv
     cli.cache_compiled_programs()
-    run = load_run(pathlib.Path(_WORKDIR.value))
+    run = cli.open_run(_WORKDIR.value, _MODEL.value)
     steps = _STEPS.value or run.method.test_steps(run.config)
-    infer_batch = run.infer_batch(_SEED.value, num_steps=steps, num_restarts=_RESTARTS.value)
+    infer_batch = run.infer_batch(
+        _SEED.value, num_steps=steps, num_restarts=_RESTARTS.value, start=_START.value
+    )
 
     with tqdm(unit="file", desc=cli.named("extracting", steps), delay=0.5) as bar:
 

@@ -14,7 +14,7 @@ LAYERS = [
     {"model"},
     {"inference", "interop", "baselines"},
     {"training"},
-    {"benchmark", "analysis"},
+    {"benchmark", "analysis", "zoo"},
 ]
 # A room that is for any method knows none of them.
 APART = {

@@ -5,7 +5,7 @@ Defaults follow the paper's supplement (Tables 1 and 2, appendix B).
 """
 
 from drc_jax.config.fields import differing_fields, field, from_dict, to_dict
-from drc_jax.config.model import ModelConfig, OptimizerConfig, SamplerConfig
+from drc_jax.config.model import EncoderConfig, ModelConfig, OptimizerConfig, SamplerConfig
 from drc_jax.config.run import (
     LARGEST_SEED,
     SYNTHETIC_DATASETS,
@@ -19,6 +19,7 @@ __all__ = [
     "LARGEST_SEED",
     "SYNTHETIC_DATASETS",
     "DataConfig",
+    "EncoderConfig",
     "ModelConfig",
     "OptimizerConfig",
     "RunConfig",

@@ -164,6 +164,24 @@ class SamplerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """An encoder q(z | x) trained beside the model, at whose answer new chains may start.
+
+    Attributes:
+      enabled: whether there is one; the paper has none.
+      width: of its hidden layer. Its convolutions have the model's ``classifier_channels``.
+      learning_rate: of its own Adam.
+    """
+
+    enabled: bool = False
+    width: int = field(256, least=1, most=_SIZE)
+    learning_rate: float = field(1e-3, least=1e-12, most=1e6)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """Two Adam optimizers with constant rates (appendix B).
 

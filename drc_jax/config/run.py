@@ -4,7 +4,13 @@ import dataclasses
 from typing import Any, ClassVar
 
 from drc_jax.config.fields import check, field
-from drc_jax.config.model import MANY, ModelConfig, OptimizerConfig, SamplerConfig
+from drc_jax.config.model import (
+    MANY,
+    EncoderConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SamplerConfig,
+)
 from drc_jax.errors import UserError
 
 SYNTHETIC_DATASETS = ("tm_dsprites", "scenes")
@@ -141,7 +147,7 @@ class TrainConfig(RunConfig):
     """One training run of DRC; see `RunConfig` for the other fields.
 
     Attributes:
-      model, sampler, optimizer: the parts above.
+      model, sampler, optimizer, encoder: the parts above.
       images_at_once: 0 for the whole batch; otherwise every device takes its share of the batch in
         equal parts of this many images, one after the other, which needs less memory and gives
         the same result to rounding.
@@ -154,6 +160,7 @@ class TrainConfig(RunConfig):
     model: ModelConfig = dataclasses.field(default=ModelConfig())
     sampler: SamplerConfig = dataclasses.field(default=SamplerConfig())
     optimizer: OptimizerConfig = dataclasses.field(default=OptimizerConfig())
+    encoder: EncoderConfig = dataclasses.field(default=EncoderConfig())
     images_at_once: int = field(0, least=0, most=2**20)
     chain_bank: str = field("device", choices=("device", "host"))
 

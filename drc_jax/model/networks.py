@@ -213,6 +213,30 @@ class Classifier(nn.Module):
         return x.reshape(-1, self.categories)
 
 
+class Encoder(nn.Module):
+    """An image to two numbers per latent; no norm, for a norm would hide colours.
+
+    Attributes:
+      channels: one per stride-2 convolution.
+      width: of the hidden layer.
+      outputs: how many numbers.
+    """
+
+    channels: tuple[int, ...]
+    width: int
+    outputs: int
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "b s s 3"]) -> Float[Array, "b k"]:
+        """image [B, S, S, 3] in [-1, 1] -> [B, outputs]."""
+        x = image
+        for i, features in enumerate(self.channels):
+            x = nn.Conv(features, (4, 4), (2, 2), padding=1, name=f"conv_{i}")(x)
+            x = nn.leaky_relu(x, CLASSIFIER_SLOPE)
+        x = nn.Dense(self.width, name="hidden")(x.reshape(len(x), -1))
+        return nn.Dense(self.outputs, name="out")(nn.leaky_relu(x, CLASSIFIER_SLOPE))
+
+
 class Generators(NamedTuple):
     """G_f and G_b, which are one module with two sets of parameters, and G_s."""
 
@@ -243,6 +267,11 @@ def classifiers(config: ModelConfig) -> dict[str, Classifier]:
         name: Classifier(config.classifier_channels, number, _dtype(config))
         for name, number in categories.items()
     }
+
+
+def encoder(config: ModelConfig, width: int) -> Encoder:
+    """q(z | x)'s network: a mean and a logarithm for every latent."""
+    return Encoder(config.classifier_channels, width, 2 * config.latent_dim)
 
 
 # What JAX calls the precisions of products of float32 arrays. With bfloat16 only the convolutions

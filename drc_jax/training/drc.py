@@ -13,6 +13,7 @@ from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
 from drc_jax.model.networks import Params
 from drc_jax.model.render import Regions, render
+from drc_jax.training import encoder
 from drc_jax.training import state as train_state
 from drc_jax.training import update as updates
 from drc_jax.training.state import Chains, TrainState
@@ -47,7 +48,8 @@ class DRC:
         return config.chain_bank == "host"
 
     def fresh_state(self, config: TrainConfig) -> TrainState:
-        return train_state.fresh_state(config, self.terms.optimizers(config.optimizer))
+        state = train_state.fresh_state(config, self.terms.optimizers(config.optimizer))
+        return encoder.added(config, state)
 
     def fresh_chains(self, config: TrainConfig, seed: int | jax.Array, index: jax.Array) -> Chains:
         return train_state.fresh_chains(config.model, seed, index)
@@ -78,6 +80,7 @@ class DRC:
         *,
         num_steps: int = 0,
         num_restarts: int = 1,
+        start: str = "prior",
     ) -> Regions:
         return inference.infer(
             config.model,
@@ -88,7 +91,9 @@ class DRC:
             num_restarts=num_restarts,
             step_size=config.sampler.posterior_step_size,
             drift_limit=config.sampler.drift_limit,
-            warm_up_steps=config.sampler.warm_up_steps,
+            start=start,
+            # An encoder's answer lies where chains are, so nothing has to be warmed up.
+            warm_up_steps=config.sampler.warm_up_steps if start == "prior" else 0,
             warm_up_step_size=config.sampler.warm_up_step_size,
         )
 

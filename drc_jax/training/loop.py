@@ -77,7 +77,7 @@ def train(
         stack.callback(batches.close)
         seed = np.uint32(config.seed)
         fed, signalled = store.feed(batches), processes.agreed(mesh, stop)
-        run_step = functools.partial(steps.step, method, mesh, method.step_config(config))
+        run_step = steps.runner(method, mesh, config)
         step, number, unrecorded = start, signalled(), None
         with outputs.explaining_divergence():
             while step < config.iterations and number is None:

@@ -10,7 +10,7 @@ import jax
 
 from drc_jax.errors import UserError
 from drc_jax.evaluation.regions import InferBatch, Regions
-from drc_jax.inference import image_keys
+from drc_jax.inference import check_start, image_keys
 from drc_jax.runs import checkpoint, workdir
 
 State = Any
@@ -151,12 +151,25 @@ class Run(NamedTuple):
     params: Any
     step: int
 
-    def segment(self, keys: chex.PRNGKey, images: Any, **options: Any) -> Regions:
-        """``Method.segment`` with this run's config and parameters."""
+    def segment(
+        self, keys: chex.PRNGKey, images: Any, *, start: str = "prior", **options: Any
+    ) -> Regions:
+        """``Method.segment`` with this run's config and parameters.
+
+        ``start`` is where DRC's chains begin, as for ``drc_jax.infer``; other methods and runs
+        without encoder have ``prior`` only.
+
+        Raises:
+          UserError: if ``start`` is ``encoder`` and the run has none.
+        """
+        if start != "prior":
+            check_start(start, self.params)
+            options["start"] = start
         return self.method.segment(self.config, self.params, keys, images, **options)
 
     def infer_batch(self, seed: int, **options: Any) -> InferBatch:
         """``segment`` for evaluation, with keys that depend on ``seed`` and each image alone."""
+        check_start(options.get("start", "prior"), self.params)
         key = jax.random.key(seed)
         return lambda images: self.segment(image_keys(key, images), images, **options)
 

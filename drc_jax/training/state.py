@@ -41,6 +41,7 @@ class TrainState:
       ebm_opt_state: of the energy MLPs.
       posterior_chains, prior_chains: [N, 2, D] float32, one chain per (image, mirrored or not);
         None where the chains are kept elsewhere, as with ``config.chain_bank`` ``host``.
+      encoder_opt_state: of the encoder, whose parameters are ``params["encoder"]``; None without.
     """
 
     step: jax.Array
@@ -49,6 +50,7 @@ class TrainState:
     ebm_opt_state: Any
     posterior_chains: jax.Array | None
     prior_chains: jax.Array | None
+    encoder_opt_state: Any = None
 
 
 def optimizers(

@@ -18,7 +18,7 @@ from drc_jax.data.packed.batches import check_batch_size
 from drc_jax.errors import UserError
 from drc_jax.model.images import as_images
 from drc_jax.training import chains as chain_stores
-from drc_jax.training import devices
+from drc_jax.training import devices, encoder
 from drc_jax.training.devices import AXIS
 from drc_jax.training.drc import DEFAULT, DRC
 from drc_jax.training.method import Method, PerImage, State
@@ -60,6 +60,19 @@ def step(
 
     on_devices = devices.on_each(mesh, share, (P(), P(AXIS), P(AXIS), P()), (P(), P(AXIS), P()))
     return on_devices(state, chains, images, jnp.asarray(seed))
+
+
+def runner(method: Method, mesh: Mesh, config: Any) -> encoder.RunStep:
+    """A run's whole iteration: ``step``, and where the config has an encoder, a step of that.
+
+    Returns:
+      (state, chains, images, seed) -> (state, chains, metrics), as ``step``.
+    """
+    run = functools.partial(step, method, mesh, method.step_config(config))
+    if not encoder.is_on(config):
+        return run
+    beside = encoder.EncoderStepConfig(config.model, config.encoder)
+    return encoder.after(run, functools.partial(step, encoder.EncoderUpdate(), mesh, beside))
 
 
 def step_keys(seed: int | jax.Array, step: jax.Array, batch_size: int) -> chex.PRNGKey:
@@ -122,10 +135,7 @@ def train_step(
     check_batch(config, batch, len(banks.posterior))
     rows = devices.place_rows(mesh, {name: batch[name] for name in ("image", "index", "flip")})
     store = chain_stores.DeviceChains(mesh, devices.place_rows(mesh, banks))
-    state, chains, metrics = step(
-        method,
-        mesh,
-        method.step_config(config),
+    state, chains, metrics = runner(method, mesh, config)(
         devices.place(state, devices.on_all(mesh)),
         store.take(rows),
         rows["image"],

@@ -22,8 +22,8 @@ def test_the_api_example_runs():
 PUBLIC = """
     DRC DataConfig ModelConfig OptimizerConfig Regions SamplerConfig Terms TrainConfig TrainState
     UserError ebm_loss generator_loss infer init_params init_state interop.params_from_torch
-    langevin.sample load_run ops.grid_sample ops.upsample_conv posterior_energy prior_energy render
-    sample_prior train_step
+    langevin.sample load_pretrained load_run ops.grid_sample ops.upsample_conv posterior_energy
+    prior_energy render sample_prior train_step
 """
 
 

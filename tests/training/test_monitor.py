@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -132,6 +133,28 @@ def test_data_that_cannot_be_scored_are_refused_before_the_first_step(tmp_path, 
             train(tmp_path / f"run_{name}", folder, eval_every=2)
         assert not checkpoint.saved_steps(tmp_path / f"run_{name}")
         train(tmp_path / f"run_{name}", folder)  # the same folder, without scores
+
+
+def test_exchangeable_slots_are_scored_by_the_better_of_their_two_ways(tmp_path, data, monkeypatch):
+    """The second slot holds what is dark in the test images, so it is the background."""
+    segment = Mean.segment
+
+    class Slots(NamedTuple):
+        images: Any
+        pi: Any
+        reconstruction: Any
+        foreground_weight: None = None
+
+    def as_slots(self, config, params, keys, images, **options):
+        found = segment(self, config, params, keys, images)
+        return Slots(found.images, found.pi, found.reconstruction)
+
+    train(tmp_path / "regions", data, eval_every=8)
+    monkeypatch.setattr(Mean, "segment", as_slots)
+    train(tmp_path / "slots", data, eval_every=8)
+    (with_foreground,), (slots,) = scored(tmp_path / "regions"), scored(tmp_path / "slots")
+    assert "heldout_foreground" not in slots
+    assert slots["heldout_iou"] >= with_foreground["heldout_iou"] > 0.1
 
 
 def test_images_that_cannot_be_scored_end_no_run(tmp_path, data, capsys, monkeypatch):

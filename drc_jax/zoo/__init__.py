@@ -1,0 +1,1 @@
+"""Trained weights, a card for each, and how they are read and written."""
