@@ -1,83 +1,20 @@
-"""Slot Attention: the paper's sizes and equations, its options, and its training."""
+"""Slot Attention: the paper's sizes and equations, and its options."""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from drc_jax.baselines import slot_attention_model as model
 from drc_jax.baselines import slots
-from drc_jax.baselines.slot_attention import (
-    SlotAttention,
-    SlotAttentionConfig,
-    SlotOptimizerConfig,
-    learning_rate,
-    make_optimizer,
-)
 from drc_jax.baselines.slot_attention_model import SlotModelConfig
-from drc_jax.config import DataConfig, TrainConfig
-from drc_jax.data.packed.format import Record, open_split
-from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import UserError
-from drc_jax.evaluation import pictures
-from drc_jax.evaluation.regions import infer_on_host
-from drc_jax.runs import checkpoint
-from drc_jax.training import devices, loop
-from drc_jax.training import step as steps
-from drc_jax.training.method import load_run
-from tests.helpers.small import ONE_BLOCK
+from tests.helpers.slot_methods import SIZE, squares
+from tests.helpers.slot_methods import SLOTS as TINY
 
-SIZE, BATCH = 8, 8
-TINY = SlotModelConfig(
-    image_size=SIZE,
-    num_slots=3,
-    slot_size=10,
-    slot_mlp_size=12,
-    kernel_size=3,
-    encoder_channels=(6, 7),
-    encoder_strides=(2, 1),
-    encoder_mlp=(9, 8),
-    decoder_size=4,
-    decoder_channels=(6, 5),
-    decoder_strides=(2, 1),
-)
 LEARNED = dataclasses.replace(TINY, initial_slots="learned")
-QUICK = SlotOptimizerConfig(learning_rate=3e-3, warmup_steps=0)
-METHOD = SlotAttention()
-
-
-def run_config(**fields) -> SlotAttentionConfig:
-    defaults = {
-        "data": DataConfig(dataset="squares", path="squares", flip=False),
-        "model": TINY,
-        "optimizer": QUICK,
-        "batch_size": BATCH,
-        "iterations": 4,
-        "log_every": 1,
-        "image_every": 0,
-        "checkpoint_every": 2,
-    }
-    return SlotAttentionConfig(**{**defaults, **fields})
-
-
-def squares(count: int) -> np.ndarray:
-    """uint8 [N, 8, 8, 3]: a coloured square on a dark field."""
-    rng = np.random.default_rng(0)
-    images = np.full((count, SIZE, SIZE, 3), 30, np.uint8)
-    for image in images:
-        y, x = rng.integers(0, 5, 2)
-        image[y : y + 3, x : x + 3] = rng.integers(100, 256, 3)
-    return images
-
-
-@pytest.fixture
-def split(tmp_path):
-    records = [Record(image, None, str(i)) for i, image in enumerate(squares(12))]
-    write_split(tmp_path / "data", "train", records, image_size=SIZE, has_masks=False, source={})
-    return open_split(tmp_path / "data", "train")
 
 
 @pytest.fixture(scope="module")
@@ -124,37 +61,6 @@ def test_initial_parameters_lie_within_their_limits():
         values = np.abs(start["slot_attention"][name])
         limit = np.sqrt(6 / 65)
         assert values.shape == (1, 1, 64) and 0.8 * limit < values.max() <= limit
-
-
-@pytest.mark.parametrize(
-    ("step", "rate"),
-    [
-        (0, 0.0),
-        (5_000, 2e-4 * 2**-0.05),
-        (10_000, 4e-4 * 2**-0.1),
-        (100_000, 2e-4),
-        (500_000, 1.25e-5),
-    ],
-)
-def test_learning_rate(step, rate):
-    assert float(learning_rate(SlotOptimizerConfig(), step)) == pytest.approx(rate, rel=1e-5)
-
-
-def test_the_first_step_of_a_warm_up_moves_nothing_and_the_next_moves_by_the_rate():
-    config = SlotOptimizerConfig(learning_rate=0.1, warmup_steps=4, decay_steps=10**9)
-    optimizer, at = make_optimizer(config), jnp.ones(3)
-    state = optimizer.init(at)
-    for expected in (0.0, -0.025, -0.05):
-        with jax.numpy_dtype_promotion("standard"):
-            change, state = optimizer.update(jnp.full(3, 7.0), state, at)
-        np.testing.assert_allclose(change, expected, rtol=1e-4)
-
-
-def test_position_grid():
-    grid = slots.position_grid(3, 5)
-    assert grid.shape == (3, 5, 4)
-    np.testing.assert_allclose(grid[0, 4], [0, 1, 1, 0])
-    np.testing.assert_allclose(grid[2, 1], [1, 0.25, 0, 0.75])
 
 
 def test_attention_sums_to_one_over_slots_and_weights_over_features():
@@ -275,6 +181,10 @@ def test_drop_rate_skips_the_mlp_of_some_images_and_keeps_the_mean():
     [
         ({"num_slots": 1}, "num_slots must be at least 2, got 1"),
         ({"decoder_size": 5}, "must be image_size 8, got 10"),
+        (
+            {"pixelwise_decoder": True},
+            r"must all be 1 where pixelwise_decoder is set, got \(2, 1\)",
+        ),
         ({"encoder_strides": (3, 1)}, "must divide image_size 8"),
         ({"encoder_strides": (2,)}, "encoder_channels and encoder_strides"),
         ({"noise_steps": 3}, "noise_steps is for initial_slots 'learned'"),
@@ -284,6 +194,7 @@ def test_drop_rate_skips_the_mlp_of_some_images_and_keeps_the_mean():
 def test_sizes_that_do_not_fit_are_refused(fields, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(TINY, **fields)
+<<<<<<< HEAD
 
 
 def step_on(num_devices, config, images):
@@ -374,3 +285,5 @@ def test_the_picture_colours_each_pixel_by_its_heaviest_slot():
     assert len(np.unique(labels, axis=0)) == 2
     np.testing.assert_array_equal(labels[10], swapped[-10])
     np.testing.assert_array_equal(labels[-10], swapped[10])
+=======
+>>>>>>> 17c1e71 (IODINE: mixture likelihood, refinement network, its Method and configs; what slot methods share stands once)
