@@ -28,11 +28,13 @@ SPRITES = IodineModelConfig(
     lstm_size=128,
 )
 ORDER = np.array([2, 0, 1])
+init_params = jax.jit(model.init_params, static_argnums=0)
+jitted_loss = jax.jit(model.loss, static_argnums=0)
 
 
 @pytest.fixture(scope="module")
 def params():
-    return model.init_params(TINY, jax.random.key(1))
+    return init_params(TINY, jax.random.key(1))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,7 @@ def test_the_papers_sizes():
 
 def test_initial_parameters():
     """Kernels: normals of deviation fan_in^-1/2, cut at two of them. Posterior: uniform."""
-    start = model.init_params(SPRITES, jax.random.key(0))
+    start = init_params(SPRITES, jax.random.key(0))
     posterior = np.abs(start["posterior"])
     assert posterior.shape == (32,) and 0.8 * 0.306 < posterior.max() <= (6 / 64) ** 0.5
     kernel = np.asarray(start["refiner"]["Conv_1"]["kernel"]) * (25 * 32) ** 0.5
@@ -187,7 +189,7 @@ def test_gradients_stop_where_they_should(params, images):
         module = networks.RefinerInputs("linear")
         return module.apply({"params": start["inputs"]}, images, means, logits, densities, given)
 
-    reached = jax.grad(total)({"means": means, "logits": logits, "posterior": flat})
+    reached = jax.jit(jax.grad(total))({"means": means, "logits": logits, "posterior": flat})
     assert all(np.abs(x).max() > 0 for x in reached.values())
     _, moved = jax.jvp(inputs, (means, logits), (means, logits))
     assert np.abs(moved[..., 3:9]).max(axis=(0, 1, 2, 3)).min() > 0
@@ -196,7 +198,7 @@ def test_gradients_stop_where_they_should(params, images):
 
 def test_permuting_the_noise_permutes_the_slots(params, images, noise):
     (loss, a), (other, b) = (
-        model.loss(TINY, params, images, each) for each in (noise, noise[:, :, ORDER])
+        jitted_loss(TINY, params, images, each) for each in (noise, noise[:, :, ORDER])
     )
     assert np.abs(a.posterior - b.posterior).max() > 1e-3
     np.testing.assert_allclose(a.posterior[:, ORDER], b.posterior, atol=1e-4)
@@ -207,7 +209,7 @@ def test_permuting_the_noise_permutes_the_slots(params, images, noise):
 
 def test_decodes_and_their_weights(params, images, noise):
     """T + 1 decodes with weights 0, 1/2, 1 for T = 2; the first is of the initial posterior."""
-    loss, output = model.loss(TINY, params, images, noise, 0.3)
+    loss, output = jitted_loss(TINY, params, images, noise, 0.3)
     assert output.nll.shape == output.kl.shape == (3, 2)
     each = np.asarray(output.nll + 0.3 * output.kl).mean(1)
     assert float(loss) == pytest.approx(0.5 * each[1] + each[2], rel=1e-5)
@@ -247,7 +249,8 @@ def test_one_refinement_by_hand(params, images, noise):
     expected = initial + refine(
         config, params["refiner"], images, means, logits, gradients, initial
     )
-    found = model.iterate(config, params, images, noise[:, :2], 0.5).posterior
+    iterate = jax.jit(model.iterate, static_argnums=0)
+    found = iterate(config, params, images, noise[:, :2], 0.5).posterior
     assert np.abs(found - initial).max() > 1e-3
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -255,7 +258,7 @@ def test_one_refinement_by_hand(params, images, noise):
 def test_every_parameter_is_trained_through_the_refinements(params, images, noise):
     """The first decode has no weight, yet the initial posterior gets a gradient."""
     config = dataclasses.replace(TINY, refinements=1)
-    reached = jax.grad(lambda p: model.loss(config, p, images, noise)[0])(params)
+    reached = jax.grad(lambda p: jitted_loss(config, p, images, noise)[0])(params)
     assert np.abs(reached["posterior"]).min() > 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(reached):
         assert np.abs(leaf).max() > 0, path
@@ -286,9 +289,10 @@ def test_the_weight_of_the_divergence():
     np.testing.assert_allclose(weights, [0.0, 0.5, 1.0, 1.0])
     assert float(model.kl_weight(TINY, 0)) == 1.0
     method, images = METHODS["iodine"][0], jnp.zeros((1, SIZE, SIZE, 3))
-    keys, start = jax.random.split(jax.random.key(0), 1), model.init_params(TINY, jax.random.key(1))
-    early, late = (method.loss(slow, start, images, keys, jnp.int32(t))[0] for t in (0, 100))
-    constant, metrics = method.loss(TINY, start, images, keys, jnp.int32(0))
+    keys, start = jax.random.split(jax.random.key(0), 1), init_params(TINY, jax.random.key(1))
+    loss = jax.jit(method.loss, static_argnums=0)
+    early, late = (loss(slow, start, images, keys, jnp.int32(t))[0] for t in (0, 100))
+    constant, metrics = loss(TINY, start, images, keys, jnp.int32(0))
     assert float(late) == pytest.approx(float(constant), rel=1e-6)
     assert abs(float(early) - float(late)) > 1.0
     assert metrics.keys() == {"nll", "kl", "nll_gain", "largest_area"}
