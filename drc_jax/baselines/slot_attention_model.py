@@ -31,12 +31,14 @@ class SlotModelConfig:
       slot_size: D.
       slot_mlp_size: hidden width of the slots' MLP.
       rounds: T, rounds of attention.
-      kernel_size: side of all kernels but the decoder's last.
+      kernel_size: side of all kernels but the decoder's last, which is 3.
       encoder_channels, encoder_strides: one entry per convolution.
       encoder_mlp: widths of the two layers applied to each feature.
       decoder_size: side of the grid over which a slot is tiled.
-      decoder_channels, decoder_strides: one entry per transposed convolution; the last one, 3x3
-        to 4 channels, is not listed.
+      decoder_channels, decoder_strides: one entry per transposed convolution; the last one, to 4
+        channels, is not listed.
+      pixelwise_decoder: kernels of side 1 in the decoder, the last included, so that each pixel is
+        painted from the slot and its position alone; the strides must be 1.
       initial_slots: ``gaussian`` draws all slots from one learned Gaussian, at test time too;
         ``learned`` gives each slot its own learned query.
       noise_steps: iterations in which the noise on learned queries falls from 1 to 0 by half a
@@ -63,6 +65,7 @@ class SlotModelConfig:
     decoder_size: int = field(8, least=1, most=4096)
     decoder_channels: tuple[int, ...] = field((64, 64, 64, 64, 64), least=1, most=2**16)
     decoder_strides: tuple[int, ...] = field((2, 2, 2, 2, 1), least=1, most=64)
+    pixelwise_decoder: bool = False
     initial_slots: str = field("gaussian", choices=("gaussian", "learned"))
     noise_steps: int = field(0, least=0, most=10**12)
     gradient: str = field("unrolled", choices=("unrolled", "implicit", "bi_level"))
@@ -86,6 +89,11 @@ class SlotModelConfig:
             raise UserError(
                 f"the product of encoder_strides {self.encoder_strides} must divide image_size "
                 f"{self.image_size}"
+            )
+        if self.pixelwise_decoder and set(self.decoder_strides) != {1}:
+            raise UserError(
+                f"decoder_strides must all be 1 where pixelwise_decoder is set, got "
+                f"{self.decoder_strides}"
             )
         painted = self.decoder_size * math.prod(self.decoder_strides)
         if painted != self.image_size:
@@ -297,7 +305,8 @@ class SlotAutoencoder(nn.Module):
             config.decoder_size,
             config.decoder_channels,
             config.decoder_strides,
-            config.kernel_size,
+            kernel_size=1 if config.pixelwise_decoder else config.kernel_size,
+            last_kernel_size=1 if config.pixelwise_decoder else 3,
             name="decoder",
         )
         return Output(slot_parts.mix(*decoder(slots)), slots, attention)

@@ -119,6 +119,7 @@ class Method(Protocol):
 METHODS = {
     "drc": "drc_jax.training.drc:DRC",
     "grabcut": "drc_jax.baselines.grabcut:GrabCut",
+    "iodine": "drc_jax.baselines.iodine:Iodine",
     "slot_attention": "drc_jax.baselines.slot_attention:SlotAttention",
 }
 """Name to ``module:class``; imported when asked for, so that each brings its own packages."""

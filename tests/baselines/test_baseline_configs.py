@@ -7,7 +7,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from drc_jax.baselines.grabcut import GrabCutConfig
+from drc_jax.baselines.iodine import IodineConfig
 from drc_jax.baselines.slot_attention import SlotAttentionConfig
+from drc_jax.baselines.slot_training import learning_rate
 from drc_jax.errors import UserError
 from experiments import config_flag
 
@@ -23,6 +25,18 @@ def test_the_papers_config_is_the_default():
     assert config == SlotAttentionConfig()
     assert (config.batch_size, config.iterations, config.model.num_slots) == (64, 500_000, 7)
     assert config_flag.frozen(load("grabcut")) == GrabCutConfig()
+    iodine = config_flag.run_config(load("iodine"))
+    assert iodine == IodineConfig()
+    assert (iodine.batch_size, iodine.iterations, iodine.model.num_slots) == (32, 1_000_000, 7)
+    assert float(learning_rate(iodine.optimizer, 0)) == pytest.approx(3e-4)
+    assert float(learning_rate(iodine.optimizer, 10**6)) == pytest.approx(3e-4)
+
+
+@pytest.mark.parametrize("name", ["iodine", "slot_attention"])
+def test_the_small_configs_are_the_papers_at_other_sizes(name):
+    small, paper = (config_flag.run_config(load(n)) for n in (f"{name}_small", name))
+    assert type(small) is type(paper) and small.image_size == 32
+    assert small.data.num_train >= small.batch_size and small.iterations < 10_000
 
 
 def test_other_programs_refuse_in_one_line():

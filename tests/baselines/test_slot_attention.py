@@ -1,83 +1,20 @@
-"""Slot Attention: the paper's sizes and equations, its options, and its training."""
+"""Slot Attention: the paper's sizes and equations, and its options."""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from drc_jax.baselines import slot_attention_model as model
 from drc_jax.baselines import slots
-from drc_jax.baselines.slot_attention import (
-    SlotAttention,
-    SlotAttentionConfig,
-    SlotOptimizerConfig,
-    learning_rate,
-    make_optimizer,
-)
 from drc_jax.baselines.slot_attention_model import SlotModelConfig
-from drc_jax.config import DataConfig, TrainConfig
-from drc_jax.data.packed.format import Record, open_split
-from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import UserError
-from drc_jax.evaluation import pictures
-from drc_jax.evaluation.regions import infer_on_host
-from drc_jax.runs import checkpoint
-from drc_jax.training import devices, loop
-from drc_jax.training import step as steps
-from drc_jax.training.method import load_run
-from tests.helpers.small import ONE_BLOCK
+from tests.helpers.slot_methods import SIZE, squares
+from tests.helpers.slot_methods import SLOTS as TINY
 
-SIZE, BATCH = 8, 8
-TINY = SlotModelConfig(
-    image_size=SIZE,
-    num_slots=3,
-    slot_size=10,
-    slot_mlp_size=12,
-    kernel_size=3,
-    encoder_channels=(6, 7),
-    encoder_strides=(2, 1),
-    encoder_mlp=(9, 8),
-    decoder_size=4,
-    decoder_channels=(6, 5),
-    decoder_strides=(2, 1),
-)
 LEARNED = dataclasses.replace(TINY, initial_slots="learned")
-QUICK = SlotOptimizerConfig(learning_rate=3e-3, warmup_steps=0)
-METHOD = SlotAttention()
-
-
-def run_config(**fields) -> SlotAttentionConfig:
-    defaults = {
-        "data": DataConfig(dataset="squares", path="squares", flip=False),
-        "model": TINY,
-        "optimizer": QUICK,
-        "batch_size": BATCH,
-        "iterations": 4,
-        "log_every": 1,
-        "image_every": 0,
-        "checkpoint_every": 2,
-    }
-    return SlotAttentionConfig(**{**defaults, **fields})
-
-
-def squares(count: int) -> np.ndarray:
-    """uint8 [N, 8, 8, 3]: a coloured square on a dark field."""
-    rng = np.random.default_rng(0)
-    images = np.full((count, SIZE, SIZE, 3), 30, np.uint8)
-    for image in images:
-        y, x = rng.integers(0, 5, 2)
-        image[y : y + 3, x : x + 3] = rng.integers(100, 256, 3)
-    return images
-
-
-@pytest.fixture
-def split(tmp_path):
-    records = [Record(image, None, str(i)) for i, image in enumerate(squares(12))]
-    write_split(tmp_path / "data", "train", records, image_size=SIZE, has_masks=False, source={})
-    return open_split(tmp_path / "data", "train")
 
 
 @pytest.fixture(scope="module")
@@ -124,37 +61,6 @@ def test_initial_parameters_lie_within_their_limits():
         values = np.abs(start["slot_attention"][name])
         limit = np.sqrt(6 / 65)
         assert values.shape == (1, 1, 64) and 0.8 * limit < values.max() <= limit
-
-
-@pytest.mark.parametrize(
-    ("step", "rate"),
-    [
-        (0, 0.0),
-        (5_000, 2e-4 * 2**-0.05),
-        (10_000, 4e-4 * 2**-0.1),
-        (100_000, 2e-4),
-        (500_000, 1.25e-5),
-    ],
-)
-def test_learning_rate(step, rate):
-    assert float(learning_rate(SlotOptimizerConfig(), step)) == pytest.approx(rate, rel=1e-5)
-
-
-def test_the_first_step_of_a_warm_up_moves_nothing_and_the_next_moves_by_the_rate():
-    config = SlotOptimizerConfig(learning_rate=0.1, warmup_steps=4, decay_steps=10**9)
-    optimizer, at = make_optimizer(config), jnp.ones(3)
-    state = optimizer.init(at)
-    for expected in (0.0, -0.025, -0.05):
-        with jax.numpy_dtype_promotion("standard"):
-            change, state = optimizer.update(jnp.full(3, 7.0), state, at)
-        np.testing.assert_allclose(change, expected, rtol=1e-4)
-
-
-def test_position_grid():
-    grid = slots.position_grid(3, 5)
-    assert grid.shape == (3, 5, 4)
-    np.testing.assert_allclose(grid[0, 4], [0, 1, 1, 0])
-    np.testing.assert_allclose(grid[2, 1], [1, 0.25, 0, 0.75])
 
 
 def test_attention_sums_to_one_over_slots_and_weights_over_features():
@@ -275,6 +181,10 @@ def test_drop_rate_skips_the_mlp_of_some_images_and_keeps_the_mean():
     [
         ({"num_slots": 1}, "num_slots must be at least 2, got 1"),
         ({"decoder_size": 5}, "must be image_size 8, got 10"),
+        (
+            {"pixelwise_decoder": True},
+            r"must all be 1 where pixelwise_decoder is set, got \(2, 1\)",
+        ),
         ({"encoder_strides": (3, 1)}, "must divide image_size 8"),
         ({"encoder_strides": (2,)}, "encoder_channels and encoder_strides"),
         ({"noise_steps": 3}, "noise_steps is for initial_slots 'learned'"),
@@ -284,93 +194,3 @@ def test_drop_rate_skips_the_mlp_of_some_images_and_keeps_the_mean():
 def test_sizes_that_do_not_fit_are_refused(fields, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(TINY, **fields)
-
-
-def step_on(num_devices, config, images):
-    mesh = devices.data_mesh(num_devices)
-    state = devices.fresh_state(METHOD, config, mesh)
-    placed = devices.place_rows(mesh, images)
-    state, chains, metrics = steps.step(
-        METHOD, mesh, METHOD.step_config(config), state, (), placed, np.uint32(config.seed)
-    )
-    assert chains == ()
-    return devices.to_host(state), jax.device_get(metrics)
-
-
-def test_eight_devices_take_the_step_of_one():
-    (one, metrics), (eight, others) = (step_on(n, run_config(), squares(BATCH)) for n in (1, 8))
-    assert metrics.keys() == others.keys() and metrics["loss"] > 0
-    for name in metrics:
-        np.testing.assert_allclose(metrics[name], others[name], rtol=1e-4)
-    assert 0 < metrics["attention_entropy"] <= 1 and 1 / 3 < metrics["largest_area"] < 1
-    for moment in ("mu", "nu"):
-        a, b = (
-            np.concatenate(
-                [x.ravel() for x in jax.tree.leaves(optax.tree.get(s.opt_state, moment))]
-            )
-            for s in (one, eight)
-        )
-        assert np.linalg.norm(a) > 0
-        np.testing.assert_array_less(np.linalg.norm(a - b), 1e-3 * np.linalg.norm(a))
-
-
-def test_the_loss_falls():
-    config = run_config(model=dataclasses.replace(LEARNED, gradient="bi_level"))
-    mesh, images = devices.data_mesh(1), squares(BATCH)
-    state, losses = devices.fresh_state(METHOD, config, mesh), []
-    for _ in range(30):
-        state, _, metrics = steps.step(
-            METHOD, mesh, METHOD.step_config(config), state, (), images, np.uint32(0)
-        )
-        losses.append(float(metrics["loss"]))
-    assert losses[-1] < 0.5 * losses[0]
-    assert int(state.step) == 30
-
-
-def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, split):
-    config = run_config(image_every=4)
-    loop.train(config, tmp_path / "whole", split)
-    loop.train(dataclasses.replace(config, iterations=2), tmp_path / "parts", split)
-    loop.train(config, tmp_path / "parts", split)
-    like = jax.eval_shape(lambda: METHOD.fresh_state(config))
-    (step, whole), (other, parts) = (
-        checkpoint.restore_state(tmp_path / name, like) for name in ("whole", "parts")
-    )
-    assert step == other == 4
-    jax.tree.map(np.testing.assert_array_equal, whole, parts)
-    assert (tmp_path / "whole" / "images" / "step_0000004.png").is_file()
-
-    run = load_run(tmp_path / "whole")
-    assert run.config == config and run.method == METHOD
-    keys, observed = jax.random.split(jax.random.key(0), 3), np.asarray(split.images[:3])
-    together = run.segment(keys, observed)
-    alone = run.segment(keys[1:2], observed[1:2])
-    np.testing.assert_allclose(together.pi[1:2], alone.pi, atol=1e-5)
-    on_host = infer_on_host(lambda images: run.segment(keys, images), observed)
-    assert on_host.foreground_weight is None  # which slots are the foreground is not known
-
-
-def test_a_folder_of_another_method_is_refused(tmp_path, split):
-    drc = TrainConfig(model=ONE_BLOCK, batch_size=BATCH, data=DataConfig("squares", "squares"))
-    loop.train(run_config(iterations=1), tmp_path / "slots", split)
-    with pytest.raises(UserError, match=r"is a run of slot_attention, and this config is for drc"):
-        loop.train(drc, tmp_path / "slots", split)
-    (tmp_path / "drc").mkdir()
-    text = (tmp_path / "slots" / "config.json").read_text()
-    (tmp_path / "drc" / "config.json").write_text(text.replace('"slot_attention"', '"drc"', 1))
-    with pytest.raises(UserError, match=r"is a run of drc, and this config is for slot_attention"):
-        loop.train(run_config(), tmp_path / "drc", split)
-
-
-def test_the_picture_colours_each_pixel_by_its_heaviest_slot():
-    """32 pixels a side fill a grid of cells enlarged by 4 (``image_grid``), slots in the last."""
-    masks = np.zeros((1, 3, 32, 32))
-    masks[0, 0, :, :16] = masks[0, 2, :, 16:] = 1.0
-    painted = np.zeros((1, 3, 32, 32, 3))
-    seen = np.zeros((1, 32, 32, 3), np.uint8)
-    grid = pictures.slots_grid(seen, seen, painted, masks)
-    other = pictures.slots_grid(seen, seen, painted, masks[:, [2, 1, 0]])
-    labels, swapped = (g[-4 - 64, -128:-4] for g in (grid, other))
-    assert len(np.unique(labels, axis=0)) == 2
-    np.testing.assert_array_equal(labels[10], swapped[-10])
-    np.testing.assert_array_equal(labels[-10], swapped[10])
