@@ -215,7 +215,7 @@ def test_what_the_benchmark_times_is_shared_out(config):
 
 def test_arrays_larger_than_the_memory_are_refused(config, split, tmp_path):
     """Before the folder is made: a corrected config can still be given it."""
-    with pytest.raises(drc_jax.UserError, match=r"alone take [0-9,.]+ GB of the .* GB that cpu has"):
+    with pytest.raises(drc_jax.UserError, match=r"alone take [0-9,.]+ GB of the .* that cpu has"):
         huge = dataclasses.replace(config.model, zf_dim=65_536, ebm_width=65_536)
         loop.train(dataclasses.replace(config, model=huge), tmp_path / "run", split)
     assert not (tmp_path / "run").exists()
