@@ -114,8 +114,8 @@ def infer(
         ``langevin.limited``.
       warm_up_steps: how many of the first steps have ``warm_up_step_size`` as their delta, static.
       warm_up_step_size: see there.
-      start: where chains begin: ``prior``, N(0, I), or ``encoder``, a draw from the q(z | x) that
-        was trained beside the model (3.5).
+      start: where chains begin: ``prior``, N(0, I), or ``encoder``, the mean of the q(z | x) that
+        was trained beside the model (3.5), and draws from it for further restarts.
       progress: called after each piece with the steps done and all steps of all restarts; not under
         ``jit``.
 
@@ -145,7 +145,7 @@ def infer(
     def chain(restart: int) -> Float[Array, "b d"]:
         chain_key, z = _start(config, _restart_key(key, restart) if restart else key, x)
         if start == "encoder":
-            z = _encoded(config, params[encoder.NAME], x, z)
+            z = _encoded(config, params[encoder.NAME], x, z if restart else jnp.zeros_like(z))
 
         def phase(z: Array, first: int, last: int, delta: float) -> Array:
             def advance(z: Array, first: int, last: int) -> Array:

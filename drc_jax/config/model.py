@@ -171,11 +171,14 @@ class EncoderConfig:
       enabled: whether there is one; the paper has none.
       width: of its hidden layer. Its convolutions have the model's ``classifier_channels``.
       learning_rate: of its own Adam.
+      updates: Adam's steps per iteration, all on its batch; each costs far less than a step of the
+        chains.
     """
 
     enabled: bool = False
     width: int = field(256, least=1, most=_SIZE)
     learning_rate: float = field(1e-3, least=1e-12, most=1e6)
+    updates: int = field(4, least=1, most=1_000)
 
     def __post_init__(self) -> None:
         check(self)

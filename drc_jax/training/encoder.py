@@ -97,22 +97,29 @@ class EncoderUpdate:
         chains: Chains,
         axis_name: str | None = None,
     ) -> tuple[EncoderState, Chains, dict[str, jax.Array]]:
-        """One step of Adam on ``encoder_loss``; the chains are returned as they are."""
-        (loss, aux), gradient = jax.value_and_grad(
-            lambda params: encoder_loss(
-                step_config.model, params, to_unit_range(images), chains.posterior
-            ),
+        """Some steps of Adam on ``encoder_loss``; the chains are returned as they are.
+
+        The metrics are those before the first of them.
+        """
+        optimizer = _optimizer(step_config.encoder)
+        x = to_unit_range(images)
+        loss_and_gradient = jax.value_and_grad(
+            lambda params: encoder_loss(step_config.model, params, x, chains.posterior),
             has_aux=True,
-        )(state.params)
-        metrics = {"encoder_loss": loss, **aux}
-        if axis_name is not None:
-            gradient, metrics = jax.lax.pmean((gradient, metrics), axis_name)
-        # Optax raises floats to integer powers, which callers with strict promotion could not run.
-        with jax.numpy_dtype_promotion("standard"):
-            optimizer = _optimizer(step_config.encoder)
-            updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return EncoderState(state.step + 1, params, opt_state), chains, metrics
+        )
+        params, opt_state, seen = state.params, state.opt_state, []
+        for _ in range(step_config.encoder.updates):
+            (loss, aux), gradient = loss_and_gradient(params)
+            metrics = {"encoder_loss": loss, **aux}
+            if axis_name is not None:
+                gradient, metrics = jax.lax.pmean((gradient, metrics), axis_name)
+            seen.append(metrics)
+            # Optax raises floats to integer powers, which callers with strict promotion could not
+            # run.
+            with jax.numpy_dtype_promotion("standard"):
+                updates, opt_state = optimizer.update(gradient, opt_state, params)
+            params = optax.apply_updates(params, updates)
+        return EncoderState(state.step + 1, params, opt_state), chains, seen[0]
 
 
 def _optimizer(config: EncoderConfig) -> optax.GradientTransformation:

@@ -107,18 +107,25 @@ def test_it_learns_mean_and_spread():
     np.testing.assert_allclose(jnp.exp(q.log_scale).mean(), 0.5, atol=0.15)
 
 
-def test_new_chains_start_at_a_draw_of_its_answer(with_encoder):
+def test_new_chains_start_at_its_mean_and_restarts_at_draws(with_encoder, monkeypatch):
     params = with_encoder[0].params
-    keys = inference.image_keys(jax.random.key(0), IMAGES)
-    infer = functools.partial(drc_jax.infer, ONE_BLOCK, params, keys, IMAGES, num_steps=1)
-    found = infer(start="encoder", step_size=1e-6)  # so short that the chain stays where it starts
-    start_keys = jax.vmap(jax.random.split)(keys)[:, 0]
-    noise = jax.vmap(lambda key: jax.random.normal(key, (ONE_BLOCK.latent_dim,)))(start_keys)
     x = jnp.asarray(IMAGES, jnp.float32) / 127.5 - 1.0
     q = encoders.guess(ONE_BLOCK, params["encoder"], x)
-    z = q.mean + jnp.exp(q.log_scale) * noise
-    np.testing.assert_allclose(found.pi, drc_jax.render(ONE_BLOCK, params, z).pi, atol=1e-3)
-    assert jnp.abs(found.pi - infer(start="prior", step_size=1e-6).pi).max() > 0.01
+    keys = inference.image_keys(jax.random.key(0), IMAGES)
+    # So short a step that chains stay where they start.
+    options = dict(num_steps=1, step_size=1e-6)
+    infer = functools.partial(drc_jax.infer, ONE_BLOCK, params, keys, IMAGES, **options)
+    found = infer(start="encoder")
+    np.testing.assert_allclose(found.pi, drc_jax.render(ONE_BLOCK, params, q.mean).pi, atol=1e-3)
+    assert jnp.abs(found.pi - infer(start="prior").pi).max() > 0.01
+
+    restart_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 1)
+    start_keys = jax.vmap(jax.random.split)(restart_keys)[:, 0]
+    noise = jax.vmap(lambda key: jax.random.normal(key, (ONE_BLOCK.latent_dim,)))(start_keys)
+    draw = q.mean + jnp.exp(q.log_scale) * noise
+    monkeypatch.setattr(inference, "_lower", lambda energy, z, other, new: (other, new))
+    last = infer(start="encoder", num_restarts=2)
+    np.testing.assert_allclose(last.pi, drc_jax.render(ONE_BLOCK, params, draw).pi, atol=1e-3)
 
 
 def test_a_start_that_there_is_not_is_refused(with_encoder):
@@ -129,6 +136,15 @@ def test_a_start_that_there_is_not_is_refused(with_encoder):
     del params["encoder"]
     with pytest.raises(UserError, match=r"needs a model trained with encoder\.enabled=True"):
         infer(params, jax.random.key(0), start="encoder")
+
+
+def test_every_iteration_makes_as_many_updates_as_the_config_says():
+    def count(updates):
+        encoder = EncoderConfig(enabled=True, width=16, updates=updates)
+        state, _ = trained(dataclasses.replace(PLAIN, encoder=encoder), steps=2)
+        return int(optax.tree.get(state.encoder_opt_state, "count"))
+
+    assert (count(1), count(3)) == (2, 6)
 
 
 def test_two_devices_give_one_devices_encoder():

@@ -1,0 +1,64 @@
+"""How many Langevin steps new images need: the score of a run against the steps of fresh chains.
+
+    python -m experiments.steps --workdir=runs/demo --output=steps.png
+    python -m experiments.steps --workdir=runs/photos --steps=1,10,100,300 --starts=prior \
+        --output=steps.png
+
+Prints a table of fixed IoU and draws it. --starts are where chains begin, as --start of
+experiments.evaluate; `encoder` needs a run that was trained with --config.encoder.enabled=True.
+Masks are used for the scores alone.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+from tqdm import tqdm
+
+from drc_jax import files
+from drc_jax.analysis import steps
+from drc_jax.data.packed.format import open_split
+from drc_jax.errors import UserError
+from drc_jax.inference import STARTS, check_start
+from drc_jax.training.images import check_size, data_folder
+from experiments import cli
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
+_MODEL = cli.model_flag()
+_OUTPUT = flags.DEFINE_string("output", None, "PNG file to write.", required=True)
+_STEPS = flags.DEFINE_list("steps", "1,2,5,10,20,50,100,200", "Numbers of steps.")
+_STARTS = flags.DEFINE_list("starts", ",".join(STARTS), "Where chains begin.")
+_SPLIT = flags.DEFINE_string("split", "test", "Which split of the data to score.")
+_DATA = flags.DEFINE_string("data", "", "Folder of packed data; empty takes the run's own.")
+_SEED = cli.seed_flag()
+
+
+def main(argv: Sequence[str]) -> None:
+    """Scores, prints and draws."""
+    del argv
+    cli.cache_compiled_programs()
+    try:
+        numbers = sorted({int(text) for text in _STEPS.value})
+    except ValueError as error:
+        raise UserError(f"--steps must be numbers with commas between: {error}") from None
+    if not numbers or numbers[0] < 1:
+        raise UserError(f"--steps must be numbers of at least 1, got {_STEPS.value}")
+    output = files.check_writable_file(_OUTPUT.value, ".png")
+    run = cli.open_run(_WORKDIR.value, _MODEL.value)
+    for start in _STARTS.value:
+        check_start(start, run.params)
+    folder = pathlib.Path(_DATA.value) if _DATA.value else data_folder(run.config)
+    split = open_split(folder, _SPLIT.value, verify=True)
+    check_size(run.config, split)
+    wanted = [(start, number) for start in _STARTS.value for number in numbers]
+    points = [
+        steps.score(run, split, start, number, _SEED.value)
+        for start, number in tqdm(wanted, unit="score", desc="scoring")
+    ]
+    print(steps.table(points))
+    files.write_atomically(output, steps.curves(points))
+    print(f"wrote {output}: {len(split)} images after {run.step} iterations")
+
+
+if __name__ == "__main__":
+    cli.run(main)
