@@ -9,6 +9,7 @@
 The npz has `images`, `masks` (for scores only) and `names`; preparation holds out a tenth.
 Everything but the images is as in configs/quarter/flowers17.py.
 
+Cost: per iteration as configs/quarter/flowers17.py.
 Score: not measured.
 """
 
