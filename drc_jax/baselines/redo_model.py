@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from drc_jax.baselines.redo_networks import Critic, Generator, MaskNet
+from drc_jax.baselines.redo_start import fresh
 from drc_jax.config.fields import check, field
 from drc_jax.errors import UserError
 
@@ -68,17 +69,17 @@ class ReDOModelConfig:
         return self.image_size.bit_length() - 3
 
     def mask_net(self) -> MaskNet:
-        return MaskNet(self.mask_width, self.residual_blocks, self.start)
+        return MaskNet(self.mask_width, self.residual_blocks)
 
     def generator(self) -> Generator:
-        return Generator(self.generator_width, self.num_blocks, self.attention, self.start)
+        return Generator(self.generator_width, self.num_blocks, self.attention)
 
     def discriminator(self) -> Critic:
-        return Critic(self.discriminator_width, self.num_blocks, 1, self.attention, self.start)
+        return Critic(self.discriminator_width, self.num_blocks, 1, self.attention)
 
     def estimator(self) -> Critic:
         outputs = NUM_REGIONS * self.noise_size
-        return Critic(self.estimator_width, self.num_blocks, outputs, False, self.start)
+        return Critic(self.estimator_width, self.num_blocks, outputs, False)
 
 
 def init(config: ReDOModelConfig, key: chex.PRNGKey) -> dict[str, Variables]:
@@ -89,17 +90,20 @@ def init(config: ReDOModelConfig, key: chex.PRNGKey) -> dict[str, Variables]:
       ``estimator``.
     """
     side = config.image_size
-    images, mask = jnp.zeros((1, side, side, 3)), jnp.zeros((1, side, side))
-    noise = jnp.zeros((1, config.noise_size))
+    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    mask = jax.ShapeDtypeStruct((1, side, side), jnp.float32)
+    noise = jax.ShapeDtypeStruct((1, config.noise_size), jnp.float32)
     keys = jax.random.split(key, 3 + NUM_REGIONS)
-    fresh = {
-        "mask": config.mask_net().init(keys[0], images),
-        "discriminator": config.discriminator().init(keys[1], images),
-        "estimator": config.estimator().init(keys[2], images),
+    generators = {
+        f"generator_{k}": fresh(config.generator(), keys[3 + k], config.start, noise, mask)
+        for k in range(NUM_REGIONS)
     }
-    for k in range(NUM_REGIONS):
-        fresh[f"generator_{k}"] = config.generator().init(keys[3 + k], noise, mask)
-    return {name: dict(variables) for name, variables in fresh.items()}
+    return {
+        "mask": fresh(config.mask_net(), keys[0], config.start, images),
+        "discriminator": fresh(config.discriminator(), keys[1], config.start, images),
+        "estimator": fresh(config.estimator(), keys[2], config.start, images),
+        **generators,
+    }
 
 
 def masks(config: ReDOModelConfig, mask: Variables, images: jax.Array) -> jax.Array:

@@ -3,22 +3,16 @@
 Sizes and layers are those of the authors' released code. It knows images of 128x128 alone; the
 same rule makes the networks of every side S = 4 * 2^n, n at least 2, here. Layers with spectral
 norm keep an estimate u of their kernel's first singular vector in the collection ``spectral``,
-which a call advances where it is mutable.
+which a call advances where it is mutable. ``redo_start.fresh`` makes their variables; what
+``Module.init`` makes has the right shapes and is all zeros.
 """
 
-from typing import Any
-
-import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-# Row norms of what starts orthogonal.
-_GAIN = 0.8
 _EPSILON = 1e-5
-# Power iterations on a fresh kernel: a random u makes sigma far too small.
-_WARM_UP = 15
-_ORTHOGONAL = nn.initializers.orthogonal(scale=_GAIN, column_axis=-1)
+_ZEROS = nn.initializers.zeros
 
 
 def spectral_norm(kernel: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -67,25 +61,14 @@ def pool(x: jax.Array, side: int = 2) -> jax.Array:
     return jnp.mean(cells, axis=(2, 4))
 
 
-def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
-    """U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)), PyTorch's default for kernels and biases."""
-
-    def draw(key: chex.PRNGKey, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
-        limit = fan_in**-0.5
-        return jax.random.uniform(key, shape, dtype, -limit, limit)
-
-    return draw
-
-
 class Linear(nn.Module):
-    """A linear map with bias: orthogonal kernel, uniform bias; no spectral norm."""
+    """A linear map with bias, without spectral norm."""
 
     features: int
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        bias = torch_uniform(x.shape[-1])
-        return nn.Dense(self.features, kernel_init=_ORTHOGONAL, bias_init=bias, name="dense")(x)
+        return nn.Dense(self.features, kernel_init=_ZEROS, name="dense")(x)
 
 
 class Conv(nn.Module):
@@ -98,7 +81,6 @@ class Conv(nn.Module):
       padding: zeros around the image; -1 for (side - 1) / 2.
       bias: whether there is one.
       spectral: whether the kernel is divided by its largest singular value, as estimated.
-      start: as in ``ReDOModelConfig``; kernels without spectral norm start orthogonal anyway.
     """
 
     features: int
@@ -107,15 +89,11 @@ class Conv(nn.Module):
     padding: int = -1
     bias: bool = True
     spectral: bool = False
-    start: str = "paper"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        fan_in = self.side**2 * x.shape[-1]
-        is_uniform = self.spectral and self.start == "released"
-        begin = torch_uniform(fan_in) if is_uniform else _ORTHOGONAL
         shape = (self.side, self.side, x.shape[-1], self.features)
-        kernel = self.param("kernel", begin, shape)
+        kernel = self.param("kernel", _ZEROS, shape)
         if self.spectral:
             kernel = kernel / self._sigma(kernel)
         pad = (self.side - 1) // 2 if self.padding < 0 else self.padding
@@ -128,15 +106,11 @@ class Conv(nn.Module):
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         if self.bias:
-            y += self.param("bias", torch_uniform(fan_in), (self.features,))[None, None, None]
+            y += self.param("bias", _ZEROS, (self.features,))[None, None, None]
         return y
 
     def _sigma(self, kernel: jax.Array) -> jax.Array:
-        def first() -> jax.Array:
-            u = _unit(jax.random.normal(self.make_rng("params"), (self.features,)))
-            return jax.lax.fori_loop(0, _WARM_UP, lambda _, u: spectral_norm(kernel, u)[1], u)
-
-        u = self.variable("spectral", "u", first)
+        u = self.variable("spectral", "u", jnp.zeros, (self.features,))
         sigma, following = spectral_norm(kernel, u.value)
         if self.is_mutable_collection("spectral") and not self.is_initializing():
             u.value = following
@@ -149,14 +123,12 @@ class Attention(nn.Module):
     The queries are of all N positions, keys and values of N / 4, the largest of every 2x2.
     """
 
-    start: str
-
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, height, width, channels = x.shape
 
         def conv(features: int, name: str) -> Conv:
-            return Conv(features, 1, bias=False, spectral=True, start=self.start, name=name)
+            return Conv(features, 1, bias=False, spectral=True, name=name)
 
         def largest(y: jax.Array) -> jax.Array:
             return nn.max_pool(y, (2, 2), (2, 2)).reshape(batch, -1, y.shape[-1])
@@ -167,7 +139,7 @@ class Attention(nn.Module):
         values = largest(conv(channels // 2, "values")(x))
         weights = jax.nn.softmax(jnp.einsum("bnc,bmc->bnm", queries, keys), axis=-1)
         found = jnp.einsum("bnm,bmc->bnc", weights, values).reshape(batch, height, width, -1)
-        weight = self.param("weight", nn.initializers.zeros, ())
+        weight = self.param("weight", _ZEROS, ())
         return x + weight * conv(channels, "out")(found)
 
 
@@ -179,27 +151,25 @@ class Critic(nn.Module):
       num_blocks: n, how often the side of the image is halved, down to 4.
       outputs: numbers per image.
       attention: whether there is attention after the first block.
-      start: as in ``ReDOModelConfig``.
     """
 
     width: int
     num_blocks: int
     outputs: int
     attention: bool
-    start: str
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, S, S, 3] to [B, outputs]."""
 
         def conv(features: int, side: int, name: str) -> Conv:
-            return Conv(features, side, spectral=True, start=self.start, name=name)
+            return Conv(features, side, spectral=True, name=name)
 
         y = nn.relu(conv(self.width, 3, "block_0_a")(x))
         y = pool(conv(self.width, 3, "block_0_b")(y))
         x = y + conv(self.width, 1, "block_0_shortcut")(pool(x))
         if self.attention:
-            x = Attention(self.start, name="attention")(x)
+            x = Attention(name="attention")(x)
         for i in range(1, self.num_blocks):
             features = 2 * x.shape[-1]
             y = nn.relu(conv(features, 3, f"block_{i}_a")(nn.relu(x)))
@@ -227,20 +197,18 @@ class Generator(nn.Module):
       width: channels at full size; the 4x4 base has width * 2^(n - 1).
       num_blocks: n, how often the side is doubled.
       attention: whether there is attention before the last block.
-      start: as in ``ReDOModelConfig``.
     """
 
     width: int
     num_blocks: int
     attention: bool
-    start: str
 
     @nn.compact
     def __call__(self, z: jax.Array, mask: jax.Array) -> jax.Array:
         """Noise [B, nz] and mask [B, S, S] to an image [B, S, S, 3] in (-1, 1), of all pixels."""
 
         def conv(features: int, side: int, name: str, bias: bool = True) -> Conv:
-            return Conv(features, side, bias=bias, spectral=True, start=self.start, name=name)
+            return Conv(features, side, bias=bias, spectral=True, name=name)
 
         def with_mask(x: jax.Array) -> jax.Array:
             small = pool(mask[..., None], mask.shape[1] // x.shape[1])
@@ -252,7 +220,7 @@ class Generator(nn.Module):
         for i in range(self.num_blocks):
             features = base >> i
             if i == self.num_blocks - 1 and self.attention:
-                x = Attention(self.start, name="attention")(x)
+                x = Attention(name="attention")(x)
             y = with_mask(ConditionalNorm(name=f"block_{i}_norm_a")(x, z))
             y = conv(features, 3, f"block_{i}_a", bias=False)(upsample(y))
             y = conv(features, 3, f"block_{i}_b")(ConditionalNorm(name=f"block_{i}_norm_b")(y, z))
@@ -263,20 +231,12 @@ class Generator(nn.Module):
 
 
 class InstanceNorm(nn.Module):
-    """Instance norm with a learned scale and shift per channel.
-
-    Attributes:
-      start: the scale begins at 1 for ``paper``, and at U(0, 1), PyTorch 1.0's, for ``released``.
-    """
-
-    start: str
+    """Instance norm with a learned scale and shift per channel."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        uniform = nn.initializers.uniform(1.0)
-        begin = uniform if self.start == "released" else nn.initializers.ones
-        scale = self.param("scale", begin, (x.shape[-1],))[None, None, None]
-        shift = self.param("shift", nn.initializers.zeros, (x.shape[-1],))[None, None, None]
+        scale = self.param("scale", _ZEROS, (x.shape[-1],))[None, None, None]
+        shift = self.param("shift", _ZEROS, (x.shape[-1],))[None, None, None]
         return instance_norm(x) * scale + shift
 
 
@@ -286,19 +246,17 @@ class MaskNet(nn.Module):
     Attributes:
       width: channels at a quarter of the side; a multiple of 4.
       residual_blocks: blocks there.
-      start: as in ``ReDOModelConfig``.
     """
 
     width: int
     residual_blocks: int
-    start: str
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, S, S, 3] to [B, S, S]."""
 
         def normed(x: jax.Array, name: str) -> jax.Array:
-            return InstanceNorm(self.start, name=f"{name}_norm")(x)
+            return InstanceNorm(name=f"{name}_norm")(x)
 
         def reflected(x: jax.Array) -> jax.Array:
             return jnp.pad(x, ((0, 0), (3, 3), (3, 3), (0, 0)), mode="reflect")

@@ -120,6 +120,7 @@ METHODS = {
     "drc": "drc_jax.training.drc:DRC",
     "grabcut": "drc_jax.baselines.grabcut:GrabCut",
     "iodine": "drc_jax.baselines.iodine:Iodine",
+    "redo": "drc_jax.baselines.redo:ReDO",
     "slot_attention": "drc_jax.baselines.slot_attention:SlotAttention",
 }
 """Name to ``module:class``; imported when asked for, so that each brings its own packages."""

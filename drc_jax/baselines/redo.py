@@ -1,0 +1,248 @@
+"""ReDO as a ``Method``: its config and training iteration."""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from drc_jax.baselines import redo_model as model
+from drc_jax.baselines.redo_model import ReDOModelConfig, Variables
+from drc_jax.baselines.redo_state import (
+    CRITICS,
+    ReDOOptimizerConfig,
+    ReDORestartConfig,
+    ReDOState,
+    StepConfig,
+    make_optimizers,
+    start,
+    with_area,
+)
+from drc_jax.baselines.slots import to_floats
+from drc_jax.config.fields import field
+from drc_jax.config.run import DataConfig, RunConfig
+from drc_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReDOConfig(RunConfig):
+    """A training run of ReDO; the defaults are the released code's.
+
+    Attributes:
+      model, optimizer, restart: the parts above.
+      batch_size: half of these images are redrawn, the other half are the real ones that the
+        discriminator compares them with; the released code takes 20 and 20.
+      iterations: in all, with those before a restart.
+    """
+
+    method: ClassVar[str] = "redo"
+
+    data: DataConfig = DataConfig(flip=False)
+    model: ReDOModelConfig = dataclasses.field(default=ReDOModelConfig())
+    optimizer: ReDOOptimizerConfig = dataclasses.field(default=ReDOOptimizerConfig())
+    restart: ReDORestartConfig = dataclasses.field(default=ReDORestartConfig())
+    batch_size: int = field(40, least=2, most=2**20)
+    iterations: int = field(20_000, least=1, most=10**12)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size % (2 * self.num_devices):
+            raise UserError(
+                f"batch_size must be a multiple of {2 * self.num_devices}, for each device redraws "
+                f"half of its images, got {self.batch_size}"
+            )
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in pixels: the model's."""
+        return self.model.image_size
+
+
+class ReDORegions(NamedTuple):
+    """The two regions of B images.
+
+    ReDO's regions are exchangeable: which of them takes the objects is chance, the same for all
+    images of a run as a rule, and nothing in the method says which. Region 0 is first in every
+    array and stands for the foreground here, so of the three columns of scores ``fixed`` is a coin
+    toss per run; ``dataset_flip`` is the one to report, and the oracle per image is the protocol
+    of ReDO's paper.
+
+    Attributes:
+      images: [B, 2, H, W, 3] in (-1, 1), what the generators paint over each region, on all
+        pixels; random, and no likeness of the image.
+      pi: [B, 2, H, W], masks, summing to 1.
+      reconstruction: [B, H, W, 3], the fully redrawn image y.
+    """
+
+    images: jax.Array
+    pi: jax.Array
+    reconstruction: jax.Array
+
+    @property
+    def foreground_weight(self) -> jax.Array:
+        """[B, H, W], the mask of region 0."""
+        return self.pi[:, 0]
+
+
+@dataclasses.dataclass(frozen=True)
+class ReDO:
+    """See ``drc_jax.training.method.Method``; nothing belongs to single images."""
+
+    name = "redo"
+    config_type = ReDOConfig
+
+    def check(self, config: ReDOConfig) -> None:
+        pass
+
+    def step_config(self, config: ReDOConfig) -> StepConfig:
+        return StepConfig(config.model, config.optimizer, config.restart)
+
+    def keeps_in_files(self, config: ReDOConfig) -> bool:
+        return False
+
+    def fresh_state(self, config: ReDOConfig) -> ReDOState:
+        seed, zero = jnp.asarray(config.seed, jnp.uint32), jnp.zeros((), jnp.int32)
+        return start(self.step_config(config), zero, seed, zero)
+
+    def fresh_chains(
+        self, config: ReDOConfig, seed: int | jax.Array, index: jax.Array
+    ) -> tuple[()]:
+        return ()
+
+    def split_chains(self, state: ReDOState) -> tuple[ReDOState, tuple[()]]:
+        return state, ()
+
+    def join_chains(self, state: ReDOState, chains: tuple[()]) -> ReDOState:
+        return state
+
+    def update(
+        self,
+        step_config: StepConfig,
+        state: ReDOState,
+        images: jax.Array,
+        keys: chex.PRNGKey,
+        chains: tuple[()],
+        axis_name: str | None = None,
+    ) -> tuple[ReDOState, tuple[()], dict[str, jax.Array]]:
+        """One step of M, the generators and Z, then one of D; see ``Method.update``.
+
+        Every other image is redrawn, with the noise of its key; the rest are D's real images. D
+        learns from images redrawn anew, by the networks after their step, from the same noise.
+
+        The metrics are both losses, what they are made of, the norms of all gradients, ``area``
+        (the mean share of region 0) and ``restarts``.
+        """
+        config, pmean = step_config.model, functools.partial(_mean_over, axis_name)
+        networks = {**state.params, **state.critics}
+        opt_state, optimizers = dict(state.opt_state), make_optimizers(step_config.optimizer)
+        floats = to_floats(images)
+        observed, real = floats[0::2], floats[1::2]
+        noise = model.draw_noise(config, keys[0::2])
+        norms = {}
+
+        def descend(name: str, gradients: Any) -> None:
+            norms[f"{name}_gradient_norm"] = optax.tree.norm(gradients)
+            params = networks[name]["params"]
+            # Optax mixes a weak float with its int32 step count.
+            with jax.numpy_dtype_promotion("standard"):
+                updates, opt_state[name] = optimizers[name].update(
+                    gradients, opt_state[name], params
+                )
+            networks[name] = {**networks[name], "params": optax.apply_updates(params, updates)}
+
+        def redraw_loss(learned: dict[str, Any]) -> tuple[jax.Array, model.RedrawAux]:
+            changed = {name: {**networks[name], "params": p} for name, p in learned.items()}
+            weight = step_config.optimizer.noise_weight
+            return model.redraw_loss(config, {**networks, **changed}, observed, noise, weight)
+
+        learned = {n: v["params"] for n, v in networks.items() if n != "discriminator"}
+        (loss, aux), gradients = jax.value_and_grad(redraw_loss, has_aux=True)(learned)
+        gradients = pmean(gradients)
+        networks.update(aux.advanced)
+        for name, gradient in gradients.items():
+            descend(name, gradient)
+
+        pi = model.masks(config, networks["mask"], observed)
+        painted, advanced = model.paint(config, networks, noise, pi)
+        networks.update(advanced)
+        redrawn = model.redraw(observed, pi, painted)
+
+        def hinge_loss(params: Any) -> tuple[jax.Array, model.HingeAux]:
+            discriminator = {**networks["discriminator"], "params": params}
+            return model.discriminator_loss(config, discriminator, real, redrawn)
+
+        (hinge, seen), gradient = jax.value_and_grad(hinge_loss, has_aux=True)(
+            networks["discriminator"]["params"]
+        )
+        networks["discriminator"] = seen.advanced
+        descend("discriminator", pmean(gradient))
+
+        metrics = pmean(
+            {
+                "generator_loss": loss,
+                "discriminator_loss": hinge,
+                "noise_error": aux.noise_error,
+                "real_logit": seen.real_logit,
+                "fake_logit": seen.fake_logit,
+                "area": aux.area,
+            }
+        )
+        critics = {name: networks.pop(name) for name in CRITICS}
+        state = dataclasses.replace(
+            state, step=state.step + 1, params=networks, critics=critics, opt_state=opt_state
+        )
+        state, is_collapsed = with_area(step_config.restart, state, metrics["area"])
+        state = jax.lax.cond(
+            is_collapsed,
+            lambda old: start(step_config, old.step, old.seed, old.restarts + 1),
+            lambda old: old,
+            state,
+        )
+        restarts = state.restarts.astype(jnp.float32)
+        return state, (), {**metrics, **norms, "restarts": restarts}
+
+    def test_steps(self, config: ReDOConfig) -> int:
+        return 0
+
+    def segment(
+        self,
+        config: ReDOConfig,
+        params: dict[str, Variables],
+        keys: chex.PRNGKey,
+        images: Any,
+        *,
+        num_steps: int = 0,
+        num_restarts: int = 1,
+    ) -> ReDORegions:
+        """The regions of images [B, S, S, 3] uint8; masks do not depend on the keys."""
+        return _segment(config.model, params, keys, jnp.asarray(images))
+
+    def show(
+        self,
+        config: ReDOConfig,
+        params: dict[str, Variables],
+        chains: tuple[()],
+        images: Any,
+        seed: int,
+    ) -> ReDORegions:
+        keys = jax.random.split(jax.random.key(jnp.asarray(seed, jnp.uint32)), len(images))
+        return self.segment(config, params, keys, images)
+
+    def advice(self, problem: str) -> str:
+        return "try a smaller optimizer.learning_rate or optimizer.mask_learning_rate"
+
+
+def _mean_over(axis_name: str | None, tree: Any) -> Any:
+    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _segment(
+    config: ReDOModelConfig, params: dict[str, Variables], keys: chex.PRNGKey, images: jax.Array
+) -> ReDORegions:
+    pi = model.masks(config, params["mask"], to_floats(images))
+    painted, _ = model.paint(config, params, model.draw_noise(config, keys), pi)
+    return ReDORegions(painted, pi, model.compose(pi, painted))
