@@ -69,7 +69,7 @@ def model_flag() -> flags.FlagHolder[str]:
         "model",
         "",
         f"A trained model instead of a run: {', '.join(models.names())}, or the card, *.json, that "
-        "experiments.export has written.",
+        "experiments.weights has written.",
     )
 
 

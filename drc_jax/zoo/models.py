@@ -43,7 +43,7 @@ def load_pretrained(name: str) -> Run:
 
     Args:
       name: one of ``drc_jax.zoo.models.names()``, or the path of a card, ``*.json``, that
-        `experiments.export` has written.
+        `experiments.weights` has written.
 
     Returns:
       The run: method, config, float32 parameters on the device, and training iterations.
@@ -133,7 +133,7 @@ def _card_path(name: str) -> pathlib.Path:
     if name.endswith(".json"):
         path = pathlib.Path(name)
         if not path.is_file():
-            raise UserError(f"there is no card {files.shown(name)}; `experiments.export` writes it")
+            raise UserError(f"there is no card {files.shown(name)}; `experiments.weights` writes it")
         return path
     if name not in names():
         raise UserError(
