@@ -133,7 +133,7 @@ def _card_path(name: str) -> pathlib.Path:
     if name.endswith(".json"):
         path = pathlib.Path(name)
         if not path.is_file():
-            raise UserError(f"there is no card {files.shown(name)}; `experiments.weights` writes it")
+            raise UserError(f"no card {files.shown(name)}; `experiments.weights` writes them")
         return path
     if name not in names():
         raise UserError(
