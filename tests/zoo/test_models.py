@@ -161,7 +161,7 @@ def test_what_cannot_be_exported_is_refused(run, tmp_path):
 def test_models_that_there_are_not_are_refused():
     with pytest.raises(UserError, match=r"there is no model 'flower17'; there are .*did you mean"):
         drc_jax.load_pretrained("flower17")
-    with pytest.raises(UserError, match=r"there is no card nowhere\.json"):
+    with pytest.raises(UserError, match=r"no card nowhere\.json"):
         drc_jax.load_pretrained("nowhere.json")
 
 
