@@ -53,7 +53,8 @@ def mask_to_uint8(masks: np.ndarray) -> np.ndarray:
 
 def label_colours(labels: np.ndarray) -> np.ndarray:
     """A colour for each label: uint8 [N, H, W, 3] of integers [N, H, W], 0 dark grey."""
-    hues = [colorsys.hsv_to_rgb(k / _HUES, 0.7, 0.95) for k in range(_HUES)]
+    # Neighbours far apart, as the first labels are the usual ones.
+    hues = [colorsys.hsv_to_rgb(3 * k % _HUES / _HUES, 0.7, 0.95) for k in range(_HUES)]
     colours = np.array([_FLOOR, *(np.round(255 * np.array(hue)) for hue in hues)], np.uint8)
     return colours[np.where(labels == 0, 0, 1 + (labels.astype(int) - 1) % _HUES)]
 
