@@ -22,6 +22,8 @@ class ModelConfig:
         the same for all and for every n, so a trained model may be used with another n.
       slot_offset: o, subtracted from the mask logits of the foregrounds. log n keeps the prior
         share of all foregrounds together at one half; 0 gives every region the same.
+      slot_area_weight: weight of the sum over slots of the square root of their area in pixels,
+        beside J as TV is: two halves of an object cost 1.41 times the whole.
       generator_channels: channels of the 4x4 base map, then one entry per up-sampling block
         (Table 2). The image side is ``4 * 2 ** (len(generator_channels) - 1)``, at most 4096.
       classifier_channels: one entry per stride-2 convolution of the auxiliary classifiers;
@@ -57,6 +59,7 @@ class ModelConfig:
     zs_dim: int = field(512, least=1, most=_SIZE)
     num_slots: int = field(1, least=1, most=256)
     slot_offset: float = field(0.0, least=-1e3, most=1e3)
+    slot_area_weight: float = field(0.0, least=0, most=_WEIGHT)
     generator_channels: tuple[int, ...] = field((128, 1024, 512, 256, 128, 64), least=1, most=_SIZE)
     classifier_channels: tuple[int, ...] = field((64, 128, 256, 512, 1024), least=1, most=_SIZE)
     ebm_width: int = field(200, least=1, most=_SIZE)

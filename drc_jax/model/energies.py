@@ -78,6 +78,8 @@ def posterior_energy(
 ) -> Float[Array, " b"]:
     """U1(z) = U0(z) + w (tv_weight TV(I_b') - sum_i J_i(z, x)), w = langevin_weight (1.10).
 
+    With a ``slot_area_weight`` also w times (1.15).
+
     Args:
       config: the model.
       params: from ``init_params``.
@@ -98,7 +100,7 @@ def posterior_energy(
 def image_energy(
     config: ModelConfig, rendered: Regions, x: Float[Array, "b h w 3"]
 ) -> Float[Array, " b"]:
-    """tv_weight TV(I_b') - sum_i J_i, what U1 has beyond U0.
+    """tv_weight TV(I_b') - sum_i J_i, and (1.15): what U1 has beyond U0.
 
     Args:
       config: the model.
@@ -111,7 +113,24 @@ def image_energy(
     # Taken apart once for both terms, so that their cotangents meet plane by plane.
     images, log_pi = rendered.planes()
     j = expected_log_likelihood(config, images, log_pi, x, sigma=config.sigma)
-    return config.tv_weight * ops.total_variation(images.at("region", -1)) - j.pixel_sums()
+    misfit = config.tv_weight * ops.total_variation(images.at("region", -1)) - j.pixel_sums()
+    if config.slot_area_weight:
+        misfit = misfit + config.slot_area_weight * slot_area(log_pi)
+    return misfit
+
+
+def slot_area(log_pi: Planes) -> Float[Array, " b"]:
+    """sum over slots of sqrt(1 + a_s), a_s the sum of a slot's mixing weights over pixels (1.15).
+
+    Args:
+      log_pi: from ``Regions.planes``.
+
+    Returns:
+      [B].
+    """
+    slots = ops.each(jnp.exp, log_pi.at("region", slice(0, -1)))
+    areas = (jnp.sum(plane, axis=(1, 2)) for plane in slots.planes)
+    return functools.reduce(jnp.add, (jnp.sqrt(1.0 + area) for area in areas))
 
 
 def expected_log_likelihood(
