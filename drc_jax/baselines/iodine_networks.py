@@ -36,6 +36,8 @@ class IodineModelConfig:
       refiner_channels: one entry per convolution of stride 2 in the refinement network.
       refiner_kernel_size: side of those kernels.
       refiner_coordinates: the coordinates among that network's inputs.
+      refiner_pooling: ``mean`` over space of what they find, or ``flatten``, which keeps where it
+        was, as in the IODINE of Emami et al. (2021).
       refiner_mlp: widths of the layers after it; the last has no activation.
       lstm_size: width of the LSTM that gives the change of the posterior; 0 for a linear layer
         alone.
@@ -58,6 +60,7 @@ class IodineModelConfig:
     refiner_channels: tuple[int, ...] = field((64, 64, 64, 64), least=1, most=2**16)
     refiner_kernel_size: int = field(3, least=1, most=31)
     refiner_coordinates: str = field("linear", choices=COORDINATES)
+    refiner_pooling: str = field("mean", choices=("mean", "flatten"))
     refiner_mlp: tuple[int, ...] = field((256, 256), least=1, most=2**16)
     lstm_size: int = field(256, least=0, most=2**16)
     density: str = field("gaussian", choices=likelihood.DENSITIES)
@@ -196,7 +199,8 @@ class Refiner(nn.Module):
         side = config.refiner_kernel_size
         for channels in config.refiner_channels:
             x = nn.elu(nn.Conv(channels, (side, side), (2, 2), kernel_init=TRUNCATED)(x))
-        x = jnp.mean(x, axis=(1, 2)).reshape(batch, slots, -1)
+        x = jnp.mean(x, axis=(1, 2)) if config.refiner_pooling == "mean" else x
+        x = x.reshape(batch, slots, -1)
         for number, width in enumerate(config.refiner_mlp):
             x = nn.Dense(width, kernel_init=TRUNCATED)(nn.elu(x) if number else x)
         gradient = _norm((-1,), "norm_posterior")(gradients.posterior)

@@ -67,6 +67,14 @@ def test_the_papers_sizes():
     assert num_params(tetrominoes) == 199_568 - 2 * 25 * 32 - 64
 
 
+def test_flattened_features_keep_their_places():
+    """Two strides of 2 leave 2x2 places of 8x8 pixels, each with 6 channels."""
+    config = dataclasses.replace(TINY, refiner_pooling="flatten")
+    shapes = jax.eval_shape(lambda: model.init_params(config, jax.random.key(0)))
+    assert shapes["refiner"]["Dense_0"]["kernel"].shape == (2 * 2 * 6, 8)
+    assert num_params(config) == num_params(TINY) + 3 * 6 * 8
+
+
 def test_initial_parameters():
     """Kernels: normals of deviation fan_in^-1/2, cut at two of them. Posterior: uniform."""
     start = init_params(SPRITES, jax.random.key(0))
