@@ -16,11 +16,13 @@ def get_config() -> ConfigDict:
     """A locked ConfigDict with every field of ``ReDOConfig``."""
     config = redo.get_config()
     config.model.image_size = 32
+    config.model.noise_size = 8
     config.model.mask_width = 32
     config.model.generator_width = 16
     config.model.discriminator_width = 16
     config.model.estimator_width = 16
     config.model.attention = False
+    config.model.start = "paper"
     config.optimizer.learning_rate = 4e-4
     config.optimizer.mask_learning_rate = 1e-4
     config.restart.every = 100

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from drc_jax.baselines.grabcut import GrabCutConfig
 from drc_jax.baselines.iodine import IodineConfig
+from drc_jax.baselines.redo import ReDOConfig
 from drc_jax.baselines.slot_attention import SlotAttentionConfig
 from drc_jax.baselines.slot_training import learning_rate
 from drc_jax.errors import UserError
@@ -30,9 +31,13 @@ def test_the_papers_config_is_the_default():
     assert (iodine.batch_size, iodine.iterations, iodine.model.num_slots) == (32, 1_000_000, 7)
     assert float(learning_rate(iodine.optimizer, 0)) == pytest.approx(3e-4)
     assert float(learning_rate(iodine.optimizer, 10**6)) == pytest.approx(3e-4)
+    redo = config_flag.run_config(load("redo"))
+    assert redo == ReDOConfig()
+    assert (redo.batch_size, redo.optimizer.mask_learning_rate) == (40, 1e-5)
+    assert redo.optimizer.learning_rate == 1e-4 and not redo.data.flip
 
 
-@pytest.mark.parametrize("name", ["iodine", "slot_attention"])
+@pytest.mark.parametrize("name", ["iodine", "redo", "slot_attention"])
 def test_the_small_configs_are_the_papers_at_other_sizes(name):
     small, paper = (config_flag.run_config(load(n)) for n in (f"{name}_small", name))
     assert type(small) is type(paper) and small.image_size == 32
