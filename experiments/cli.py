@@ -63,6 +63,17 @@ def start_flag() -> flags.FlagHolder[str]:
     )
 
 
+def slots_flag() -> flags.FlagHolder[int]:
+    """Defines ``--num_slots``, for `Run.with_slots`; call it once, at a program's top level."""
+    return flags.DEFINE_integer(
+        "num_slots",
+        0,
+        "Foreground slots of DRC, another number than it was trained with; 0 takes the config's.",
+        lower_bound=0,
+        upper_bound=256,
+    )
+
+
 def model_flag() -> flags.FlagHolder[str]:
     """Defines ``--model``, for `open_run`; call it once, at a program's top level."""
     return flags.DEFINE_string(

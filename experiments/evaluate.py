@@ -47,6 +47,7 @@ _START = cli.start_flag()
 _DATA = flags.DEFINE_string(
     "data", "", "Folder of another packed data set to score on; empty takes the run's own."
 )
+_SLOTS = cli.slots_flag()
 _SEED = cli.seed_flag()
 cli.batch_size_flag()
 
@@ -56,6 +57,7 @@ def main(argv: Sequence[str]) -> None:
     del argv
     cli.cache_compiled_programs()
     workdir, run = _run()
+    run = run.with_slots(_SLOTS.value)
     folder = pathlib.Path(_DATA.value) if _DATA.value else data_folder(run.config)
     split = open_split(folder, _SPLIT.value, verify=True)
     if run.params is not None:
@@ -87,6 +89,7 @@ def main(argv: Sequence[str]) -> None:
                 "data": str(folder),
                 "checkpoint_step": run.step,
                 **({"langevin_steps": steps, "start": _START.value} if steps else {}),
+                **({"num_slots": _SLOTS.value} if _SLOTS.value else {}),
                 "seed": _SEED.value,
             },
             progress=lambda done, total: bar.update(done - bar.n),
@@ -98,6 +101,7 @@ def main(argv: Sequence[str]) -> None:
     parts = [
         f"iteration{run.step}" if run.step else "",
         f"steps{steps}" if steps else "",
+        f"slots{_SLOTS.value}" if _SLOTS.value else "",
         f"seed{_SEED.value}",
         "" if _START.value == "prior" else _START.value,
     ]

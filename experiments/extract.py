@@ -40,6 +40,7 @@ _CROP = flags.DEFINE_enum(
     "How a picture that is not square goes through the model: squeezed, its middle alone, or "
     "between grey bars (best for data that were prepared with --crop=letterbox).",
 )
+_SLOTS = cli.slots_flag()
 _SEED = cli.seed_flag()
 cli.batch_size_flag()
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0 if any picture succeeded, 1 if none did."""
     del argv
     cli.cache_compiled_programs()
-    run = cli.open_run(_WORKDIR.value, _MODEL.value)
+    run = cli.open_run(_WORKDIR.value, _MODEL.value).with_slots(_SLOTS.value)
     steps = _STEPS.value or run.method.test_steps(run.config)
     infer_batch = run.infer_batch(
         _SEED.value, num_steps=steps, num_restarts=_RESTARTS.value, start=_START.value

@@ -23,6 +23,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=Tr
 _OUTPUT = flags.DEFINE_string("output", None, "PNG file to write.", required=True)
 _NUMBER = flags.DEFINE_integer("number", 10, "How many samples.", lower_bound=1, upper_bound=64)
 _STEPS = cli.steps_flag("Langevin steps from fresh chains; 0 takes the config's prior_steps.")
+_SLOTS = cli.slots_flag()
 _SEED = cli.seed_flag()
 
 
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     del argv
     cli.cache_compiled_programs()
     output = files.check_writable_file(_OUTPUT.value, ".png")
-    run = load_run(pathlib.Path(_WORKDIR.value))
+    run = load_run(pathlib.Path(_WORKDIR.value)).with_slots(_SLOTS.value)
     sampler = run.config.sampler
     samples = sample_prior(
         run.config.model,

@@ -1,5 +1,6 @@
 """What the loop, evaluation and extraction ask of a method: DRC and the baselines alike."""
 
+import dataclasses
 import importlib
 import pathlib
 from collections.abc import Hashable
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import chex
 import jax
 
+from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
 from drc_jax.evaluation.regions import InferBatch, Regions
 from drc_jax.inference import check_start, image_keys
@@ -152,6 +154,28 @@ class Run(NamedTuple):
     config: Any
     params: Any
     step: int
+
+    def with_slots(self, num_slots: int) -> "Run":
+        """This run of DRC with another number of foreground slots, which share their networks.
+
+        An encoder knows the latents of its own number alone, and is left out.
+
+        Args:
+          num_slots: n; 0 for the run as it is.
+
+        Raises:
+          UserError: if it is a run of another method, or n is out of range.
+        """
+        if not num_slots:
+            return self
+        if not isinstance(self.config, TrainConfig):
+            raise UserError(f"num_slots is for runs of drc, and this one is of {self.method.name}")
+        model = dataclasses.replace(self.config.model, num_slots=num_slots)
+        params = self.params
+        if model != self.config.model:
+            params = {name: part for name, part in params.items() if name != "encoder"}
+        config = dataclasses.replace(self.config, model=model)
+        return self._replace(config=config, params=params)
 
     def segment(
         self, keys: chex.PRNGKey, images: Any, *, start: str = "prior", **options: Any

@@ -13,6 +13,7 @@ import pytest
 import drc_jax
 from drc_jax.model import energies, losses
 from drc_jax.model.latents import Latents, join_latents, split_latents
+from drc_jax.ops import Planes
 from tests.helpers.small import ONE_BLOCK
 
 N, BATCH = 3, 2
@@ -237,6 +238,26 @@ def test_monitors_of_slots_are_there_where_there_are_several(params):
     assert aux["active_slots"] == (shares > losses.ACTIVE_SHARE).sum(1).mean()
     _, aux = drc_jax.generator_loss(ONE, params, slot(Z, 0), IMAGES)
     assert "largest_slot" not in aux and "active_slots" not in aux
+
+
+def test_the_area_term_makes_halves_cost_more_than_the_whole(params):
+    config = dataclasses.replace(SLOTS, slot_area_weight=0.3)
+    areas = np.asarray(drc_jax.render(SLOTS, params, Z).pi[:, :-1]).sum((2, 3))
+    expected = np.sqrt(1 + areas).sum(1)
+    found, plain = (drc_jax.posterior_energy(c, params, Z, IMAGES) for c in (config, SLOTS))
+    weight = config.langevin_weight * config.slot_area_weight
+    np.testing.assert_allclose(found - plain, weight * expected, rtol=1e-2)
+    loss, aux = drc_jax.generator_loss(config, params, Z, IMAGES)
+    np.testing.assert_allclose(aux["slot_area"], expected.mean() / 64, rtol=1e-5)
+    difference = loss - drc_jax.generator_loss(SLOTS, params, Z, IMAGES)[0]
+    np.testing.assert_allclose(difference, 0.3 * aux["slot_area"], rtol=1e-3)
+
+    def term(shares):
+        log_pi = jnp.log(jnp.asarray([*shares, 1 - sum(shares)], jnp.float32))
+        planes = Planes.of(jnp.broadcast_to(log_pi[None, :, None, None], (1, 3, 8, 8)), region=1)
+        return float(energies.slot_area(planes)[0])
+
+    assert term([0.4, 1e-9]) < term([0.3, 0.1]) < term([0.2, 0.2])
 
 
 def test_responsibilities_are_shared_by_the_channels_where_there_are_several_slots():

@@ -18,6 +18,8 @@ from drc_jax.model.latents import split_latents
 from drc_jax.runs import checkpoint
 from drc_jax.training import chain_files, devices, loop
 from drc_jax.training import step as steps
+from drc_jax.training.method import Run
+from tests.helpers.methods import Mean, MeanConfig
 from tests.helpers.rounding import assert_same_step
 from tests.helpers.small import ONE_BLOCK
 
@@ -135,14 +137,24 @@ def test_slots_with_equal_latents_part_at_once():
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_a_trained_model_is_used_with_another_number_of_slots(whole, split, n):
-    run = drc_jax.load_run(whole)
-    model = dataclasses.replace(run.config.model, num_slots=n)
+    run = drc_jax.load_run(whole).with_slots(n)
+    model = run.config.model
     images = np.asarray(split.images[:2])
     regions = drc_jax.infer(model, run.params, jax.random.key(0), images, num_steps=2)
     assert regions.images.shape == (2, n + 1, 8, 8, 3)
     np.testing.assert_allclose(regions.pi.sum(1), 1, rtol=1e-5)
     drawn = drc_jax.sample_prior(model, run.params, jax.random.key(0), num_samples=2, num_steps=2)
     assert drawn.pi.shape == (2, n + 1, 8, 8)
+
+
+def test_the_number_of_slots_is_drcs_alone(whole):
+    run = drc_jax.load_run(whole)
+    assert run.with_slots(0) is run
+    with_encoder = run._replace(params={**run.params, "encoder": {}})
+    assert "encoder" in with_encoder.with_slots(N).params
+    assert "encoder" not in with_encoder.with_slots(N + 1).params
+    with pytest.raises(drc_jax.UserError, match="for runs of drc, and this one is of mean"):
+        Run(Mean(), MeanConfig(), {}, 1).with_slots(2)
 
 
 def test_every_slot_costs_a_generator():
