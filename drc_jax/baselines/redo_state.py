@@ -42,6 +42,11 @@ class ReDOOptimizerConfig:
 class ReDORestartConfig:
     """When a run whose one region has taken the whole image begins anew; needs no true masks.
 
+    All networks and optimizers begin anew, with random numbers of their own, and a run's
+    ``iterations`` include those before a restart. The released code keeps Z's kernels, measures the
+    regions on the last batch alone, of training and of other images, restarts as often as it takes
+    and then counts iterations from 0; its rule is off by default.
+
     Attributes:
       below: it does where the smaller region's mean share of the images is less than this; 0 for
         never. It must be less than the true foreground's share: 0.1 for one large object, 0.02
@@ -126,8 +131,13 @@ def with_area(
 ) -> tuple[ReDOState, jax.Array]:
     """Counts an iteration in which m_0 had the mean share ``area``, and checks for a collapse.
 
-    The share is a mean over the images of the second half of the iterations between two checks.
-    The released code looks at the last batch of the training images and of others instead.
+    The share is a mean over the images of the second half of the iterations between two checks,
+    as the masks were then.
+
+    Args:
+      config: the rule.
+      state: before the iteration.
+      area: scalar in [0, 1], over all devices.
 
     Returns:
       The state one iteration older, and whether it has to begin anew, a bool scalar.

@@ -304,7 +304,7 @@ def test_the_restart_rule_at_stated_steps():
 
 
 def test_a_restart_begins_everything_anew(first_step):
-    _, state, _ = first_step
+    first, state, _ = first_step
     config = run_config()
     restarted, metrics = step_on(1, config, squares(BATCH), state)
     assert (int(restarted.step), int(restarted.age), int(restarted.restarts)) == (2, 0, 1)
@@ -312,7 +312,6 @@ def test_a_restart_begins_everything_anew(first_step):
     begin = jax.jit(states.start, static_argnums=0)
     fresh = begin(METHOD.step_config(config), jnp.int32(2), jnp.uint32(0), jnp.int32(1))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), restarted, fresh)
-    first = METHOD.fresh_state(config)
     for name, parts in {**first.params, **first.critics}.items():
         kernels = jax.tree.leaves(parts["params"])
         others = jax.tree.leaves({**fresh.params, **fresh.critics}[name]["params"])
@@ -323,17 +322,13 @@ def test_a_restart_begins_everything_anew(first_step):
     assert (int(restarted.age), int(restarted.restarts)) == (2, 1)
 
 
-def test_the_noise_is_found_again():
-    config = run_config()
-    mesh, images, errors = devices.data_mesh(1), squares(BATCH), []
-    # As many restarts as there may be.
-    state = devices.fresh_state(METHOD, config, mesh)
-    state = dataclasses.replace(state, restarts=jnp.int32(1))
+def test_the_noise_is_found_again(first_step):
+    """With as many restarts behind it as there may be."""
+    state, _, _ = first_step
+    state, errors = dataclasses.replace(state, restarts=np.int32(1)), []
     for _ in range(8):
-        state, _, metrics = steps.step(
-            METHOD, mesh, METHOD.step_config(config), state, (), images, np.uint32(0)
-        )
-        errors.append(float(metrics["noise_error"]))
+        state, metrics = step_on(1, run_config(), squares(BATCH), state)
+        errors.append(metrics["noise_error"])
     assert errors[-1] < 0.7 * errors[0]
     assert (int(state.age), int(state.restarts)) == (8, 1)
 
