@@ -6,8 +6,12 @@
 Three foreground slots compete with one background. Touching, two-tone or one-hue objects are set by
 flags such as --config.data.touching; the data of other options lie in a folder of their own.
 
-Cost: not measured yet.
-Score: not measured yet.
+Cost: 280 iterations took 11 minutes on two cores that some ten other programs shared.
+Score: after 280 iterations union IoU 81.7, FG-ARI 68.1, matched mIoU 60.1; a third of the objects
+is split (docs/results.md).
+
+Half the demo's batch and images: for the same computing the generators take twice the steps and
+chains are visited as often, and training was ahead at equal cost.
 """
 
 import math
@@ -25,5 +29,8 @@ def get_config() -> ConfigDict:
     config.model.zf_dim = 32
     config.data.objects = (1, 3)
     config.data.shading = "flat"
+    config.data.num_train = 250
+    config.batch_size = 16
     config.iterations = 600
+    config.image_every = 100
     return config
