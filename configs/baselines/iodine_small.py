@@ -7,8 +7,8 @@ Not the paper's settings: the decoder paints each pixel on its own, which makes 
 products, and the KL divergence is weighted in slowly.
 
 Cost: not measured on idle cores.
-Score: not measured; in three tries with nearby settings slots had not separated after 1,300 to 3,000
-iterations.
+Score: not measured; in three tries with nearby settings slots had not separated after 1,300 to
+3,000 iterations.
 """
 
 from ml_collections import ConfigDict
