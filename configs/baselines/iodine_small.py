@@ -9,8 +9,9 @@ Without the flags for data it trains on the demo's scenes. Not the paper's setti
 paints each pixel on its own, as a chain of matrix products; features are flattened; the scale is
 0.25 instead of 0.1, at which slots take colours and no places in this budget; and the weight of the
 KL divergence only reaches 0.5.
-Cost: not measured.
-Score: not measured.
+Cost: 0.24 s of CPU time per iteration.
+Score: not measured in full; with --config.iterations=2500 --config.optimizer.decay_steps=3000
+FG-ARI is 71.1 (seed 0): slots begin to differ, but a fixed division into quadrants has 81.9.
 """
 
 from ml_collections import ConfigDict

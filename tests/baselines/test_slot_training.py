@@ -110,6 +110,7 @@ def test_the_error_falls(name):
         seen.append(float(metrics["loss"]))
     assert seen[-1] < 0.5 * seen[0]
     assert int(state.step) == 30
+    assert metrics.get("nll_gain", 1.0) > 0  # IODINE's refinements help
 
 
 @both_methods
