@@ -22,8 +22,8 @@ class ModelConfig:
         the same for all and for every n, so a trained model may be used with another n.
       slot_offset: o, subtracted from the mask logits of the foregrounds. log n keeps the prior
         share of all foregrounds together at one half; 0 gives every region the same.
-      slot_area_weight: weight of the sum over slots of the square root of their area in pixels,
-        beside J as TV is: two halves of an object cost 1.41 times the whole.
+      slot_area_weight: weight of a term beside J, as TV has one, that grows with the parts into
+        which slots divide their common area (1.15).
       generator_channels: channels of the 4x4 base map, then one entry per up-sampling block
         (Table 2). The image side is ``4 * 2 ** (len(generator_channels) - 1)``, at most 4096.
       classifier_channels: one entry per stride-2 convolution of the auxiliary classifiers;

@@ -120,7 +120,9 @@ def image_energy(
 
 
 def slot_area(log_pi: Planes) -> Float[Array, " b"]:
-    """sum over slots of sqrt(1 + a_s), a_s the sum of a slot's mixing weights over pixels (1.15).
+    """sum over slots of sqrt(1 + a_s), less sqrt(1 + sum of all a_s) (1.15).
+
+    a_s is the sum of a slot's mixing weights over pixels. What one slot has alone costs nothing.
 
     Args:
       log_pi: from ``Regions.planes``.
@@ -129,8 +131,9 @@ def slot_area(log_pi: Planes) -> Float[Array, " b"]:
       [B].
     """
     slots = ops.each(jnp.exp, log_pi.at("region", slice(0, -1)))
-    areas = (jnp.sum(plane, axis=(1, 2)) for plane in slots.planes)
-    return functools.reduce(jnp.add, (jnp.sqrt(1.0 + area) for area in areas))
+    areas = [jnp.sum(plane, axis=(1, 2)) for plane in slots.planes]
+    parts = functools.reduce(jnp.add, [jnp.sqrt(1.0 + area) for area in areas])
+    return parts - jnp.sqrt(1.0 + functools.reduce(jnp.add, areas))
 
 
 def expected_log_likelihood(

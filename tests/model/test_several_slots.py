@@ -243,7 +243,7 @@ def test_monitors_of_slots_are_there_where_there_are_several(params):
 def test_the_area_term_makes_halves_cost_more_than_the_whole(params):
     config = dataclasses.replace(SLOTS, slot_area_weight=0.3)
     areas = np.asarray(drc_jax.render(SLOTS, params, Z).pi[:, :-1]).sum((2, 3))
-    expected = np.sqrt(1 + areas).sum(1)
+    expected = np.sqrt(1 + areas).sum(1) - np.sqrt(1 + areas.sum(1))
     found, plain = (drc_jax.posterior_energy(c, params, Z, IMAGES) for c in (config, SLOTS))
     weight = config.langevin_weight * config.slot_area_weight
     np.testing.assert_allclose(found - plain, weight * expected, rtol=1e-2)
@@ -258,6 +258,7 @@ def test_the_area_term_makes_halves_cost_more_than_the_whole(params):
         return float(energies.slot_area(planes)[0])
 
     assert term([0.4, 1e-9]) < term([0.3, 0.1]) < term([0.2, 0.2])
+    np.testing.assert_allclose([term([0.4, 1e-9]), term([0.1, 1e-9])], 1.0, atol=1e-5)
 
 
 def test_responsibilities_are_shared_by_the_channels_where_there_are_several_slots():
