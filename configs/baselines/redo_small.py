@@ -3,8 +3,9 @@
     python -m experiments.train --config=configs/baselines/redo_small.py --workdir=runs/redo_small
     python -m experiments.evaluate --workdir=runs/redo_small
 
-Cost: not measured.
-Score: not measured.
+Cost: not measured on idle cores.
+Score: IoU 45.3, Dice 62.0 best per set (seed 0, 2,000 iterations; floors 22.6 and 33.1); the regions
+had changed places, so fixed IoU is 1.7.
 """
 
 from ml_collections import ConfigDict
