@@ -1,5 +1,6 @@
 """What the training of slot methods shares: the optimizer, the state and the ``Method``."""
 
+import abc
 import dataclasses
 import functools
 from typing import Any, ClassVar, NamedTuple
@@ -77,7 +78,7 @@ def make_optimizer(config: SlotOptimizerConfig) -> optax.GradientTransformation:
     return optax.chain(clip, optax.adam(rate, b1=config.beta1))
 
 
-class SlotMethod:
+class SlotMethod(abc.ABC):
     """A ``drc_jax.training.method.Method`` of slots; nothing belongs to single images.
 
     A subclass is a frozen dataclass without fields and adds ``name``, ``config_type``, ``advice``
@@ -87,10 +88,11 @@ class SlotMethod:
     name: ClassVar[str]
     config_type: ClassVar[type]
 
+    @abc.abstractmethod
     def init_params(self, config: Any, key: chex.PRNGKey) -> Any:
         """Fresh parameters of a model config; traceable."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def loss(
         self, config: Any, params: Any, images: jax.Array, keys: chex.PRNGKey, step: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -98,15 +100,14 @@ class SlotMethod:
 
         ``keys`` are [B]; ``step`` counts iterations.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def regions(
         self, config: Any, params: Any, images: jax.Array, keys: chex.PRNGKey
     ) -> SlotRegions:
         """The slots of images [B, S, S, 3] in [-1, 1] outside of training; ``keys`` are [B]."""
-        raise NotImplementedError
 
-    def check(self, config: Any) -> None:
+    def check(self, config: Any) -> None:  # noqa: B027 - nothing is refused unless overridden
         pass
 
     def step_config(self, config: Any) -> StepConfig:

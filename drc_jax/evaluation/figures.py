@@ -1,10 +1,12 @@
 """The pictures of an evaluation: the first images with all their regions, and a ranking."""
 
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 
 from drc_jax.evaluation import pictures, slot_pictures
+from drc_jax.evaluation.regions import Regions
 from drc_jax.evaluation.report import Evaluation
 
 _RANKED_IMAGES = 8
@@ -48,16 +50,47 @@ def grid(evaluation: Evaluation) -> np.ndarray:
     labels = true.astype(np.uint8)
     if evaluation.true_labels is not None:
         labels = np.asarray(evaluation.true_labels[:shown])
-    if slot_pictures.are_objects(regions):
-        return slot_pictures.objects_grid(observed, regions, labels)
-    if regions.foreground_weight is not None:
-        return pictures.regions_grid(observed, regions, true)
     more = {
         "inferred\nmask": pictures.mask_to_uint8(predicted),
         "true objects": pictures.label_colours(labels),
     }
-    parts = (regions.reconstruction, regions.images, regions.pi)
-    return pictures.slots_grid(observed, *parts, more)
+    return regions_grid(observed, regions, true, labels, more)
+
+
+def regions_grid(
+    observed: np.ndarray,
+    regions: Regions,
+    true_mask: np.ndarray | None = None,
+    true_labels: np.ndarray | None = None,
+    slot_rows: Mapping[str, np.ndarray] | None = None,
+) -> np.ndarray:
+    """Images and the regions that a method finds in them, one column per image.
+
+    Args:
+      observed: [N, H, W, 3], the images given.
+      regions: of these images.
+      true_mask: [N, H, W], for the rows of Fig. 5; None leaves its row out.
+      true_labels: [N, H, W], for several objects; None leaves its row out.
+      slot_rows: further rows for exchangeable slots, by label.
+
+    Returns:
+      uint8 [H, W, 3]: `objects_grid` of several foregrounds, `slots_grid` of slots without a
+      foreground, else `fig5_grid`.
+    """
+    if slot_pictures.are_objects(regions):
+        return slot_pictures.objects_grid(observed, regions, true_labels)
+    generated, images = np.asarray(regions.reconstruction), np.asarray(regions.images)
+    pi = np.asarray(regions.pi)
+    if regions.foreground_weight is None:
+        return pictures.slots_grid(observed, generated, images, pi, slot_rows)
+    return pictures.fig5_grid(
+        observed=observed,
+        generated=generated,
+        foreground=images[:, 0],
+        background=images[:, -1],
+        true_mask=true_mask,
+        inferred_mask=1.0 - pi[:, -1],
+    )
 
 
 def ranked(evaluation: Evaluation, order: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from drc_jax.evaluation.regions import Regions
 from drc_jax.files import write_atomically
 
 _CELL = 112  # Side in pixels to which small images are enlarged, as nearly as a whole factor can.
@@ -191,32 +190,6 @@ def slots_grid(
     rows["slots"] = label_colours(masks.argmax(axis=1) + 1)
     rows |= more or {}
     return image_grid(list(rows.values()), list(rows))
-
-
-def regions_grid(
-    observed: np.ndarray, regions: Regions, true_mask: np.ndarray | None = None
-) -> np.ndarray:
-    """Images and the regions that a method finds in them, one column per image.
-
-    Args:
-      observed: [N, H, W, 3], the images given.
-      regions: of these images.
-      true_mask: [N, H, W]; None leaves its row out. Slots without a foreground have no such row.
-
-    Returns:
-      uint8 [rows, columns, 3]: `slots_grid` where regions have no foreground, else `fig5_grid`.
-    """
-    generated, images = np.asarray(regions.reconstruction), np.asarray(regions.images)
-    if regions.foreground_weight is None:
-        return slots_grid(observed, generated, images, np.asarray(regions.pi))
-    return fig5_grid(
-        observed=observed,
-        generated=generated,
-        foreground=images[:, 0],
-        background=images[:, -1],
-        true_mask=true_mask,
-        inferred_mask=1.0 - np.asarray(regions.pi)[:, -1],
-    )
 
 
 def samples_grid(

@@ -53,12 +53,12 @@ def train(
     num_images = devices.shardable_images(mesh, len(split))
     method.check(config)
     check_batch_size(config.batch_size, num_images)
-    state_like, chains_like = _shapes(method, config, num_images)
-    devices.check_room(mesh, state_like, chains_like)
+    shapes = _shapes(method, config, num_images)
+    devices.check_room(mesh, *shapes)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         first_only(lambda: stack.enter_context(claimed(workdir, config, split.info.fingerprint)))
-        start, state, store = _begin(method, config, workdir, mesh, num_images)
+        start, state, store = _begin(method, config, workdir, mesh, num_images, shapes)
         stack.callback(store.close)
         say(_beginning(config, workdir, mesh, start, len(split) - num_images))
         outputs = stack.enter_context(Outputs(method, config, workdir, split, store, start))
@@ -113,16 +113,19 @@ def _shapes(method: Method, config: Any, num_images: int) -> tuple[State, method
 
 
 def _begin(
-    method: Method, config: Any, workdir: pathlib.Path, mesh: Mesh, num_images: int
+    method: Method,
+    config: Any,
+    workdir: pathlib.Path,
+    mesh: Mesh,
+    num_images: int,
+    shapes: tuple[State, methods.PerImage],
 ) -> tuple[int, State, ChainStore]:
     """The step to go on from, the state on the devices, and the store of what images have.
 
     They are the newest checkpoint's, or fresh ones. Of several processes the first reads.
     """
     in_files = method.keeps_in_files(config)
-    like, chains_like = _shapes(method, config, num_images)
-    if not in_files:
-        like = method.join_chains(like, chains_like)
+    like = shapes[0] if in_files else method.join_chains(*shapes)
 
     def newest() -> tuple[int, State]:
         if checkpoint.saved_steps(workdir):

@@ -9,7 +9,7 @@ import numpy as np
 from drc_jax import files
 from drc_jax.data.packed.format import PackedSplit
 from drc_jax.errors import NonFiniteError, UserError
-from drc_jax.evaluation import pictures, slot_pictures
+from drc_jax.evaluation import figures, pictures
 from drc_jax.runs import checkpoint
 from drc_jax.runs.finite import check_finite, finite_values
 from drc_jax.runs.recorder import Recorder
@@ -114,13 +114,10 @@ class Outputs:
             return
         params = devices.own_copy(state.params)
         observed = np.array(self._split.images[:count])
-        masks = None if self._split.masks is None else np.array(self._split.masks[:count])
+        true = (self._split.masks, self._split.labels)
+        masks, labels = (None if file is None else np.array(file[:count]) for file in true)
         regions = self._method.show(self._config, params, chains, observed, self._config.seed)
-        if slot_pictures.are_objects(regions):
-            labels = None if self._split.labels is None else np.array(self._split.labels[:count])
-            drawn = slot_pictures.objects_grid(observed, regions, labels)
-        else:
-            drawn = pictures.regions_grid(observed, regions, masks)
+        drawn = figures.regions_grid(observed, regions, masks, labels)
         try:
             folder = files.writable(self._workdir / "images", "pictures")
             pictures.save_png(folder / f"step_{step:07d}.png", drawn)
