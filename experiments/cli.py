@@ -16,7 +16,7 @@ import drc_jax
 from drc_jax import files, inference
 from drc_jax.config import LARGEST_SEED
 from drc_jax.errors import UserError
-from drc_jax.training.method import Run, load_run
+from drc_jax.runs.trained import Run, load_run
 from drc_jax.zoo import models
 from experiments import config_flag
 

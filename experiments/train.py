@@ -20,13 +20,15 @@ Every process reads the images of its own devices; process 0, at the address giv
 When one of them dies the others end too, and the same commands resume from the last checkpoint.
 """
 
+import functools
 import pathlib
 from collections.abc import Sequence
 
 from absl import flags
 
-from drc_jax.training import loop, processes
-from drc_jax.training.images import open_training_split
+from drc_jax.data.training_images import open_training_split
+from drc_jax.runtime import processes
+from drc_jax.training import loop
 from experiments import cli, config_flag
 
 _CONFIG = config_flag.define()
@@ -56,7 +58,8 @@ def main(argv: Sequence[str]) -> int:
     cli.cache_compiled_programs()
     config = config_flag.run_config(_CONFIG.value)
     processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    split = open_training_split(config, verify=_VERIFY_DATA.value)
+    opened = functools.partial(open_training_split, config, verify=_VERIFY_DATA.value)
+    split = processes.in_turn(opened)
     with processes.ending_with_the_others():
         stopped_by = loop.train(config, pathlib.Path(_WORKDIR.value), split)
     return 0 if stopped_by is None else 128 + stopped_by

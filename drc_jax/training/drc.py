@@ -22,7 +22,7 @@ from drc_jax.training.update import DEFAULT_TERMS, Metrics, StepConfig, Terms
 
 @dataclasses.dataclass(frozen=True)
 class DRC:
-    """See ``drc_jax.training.method.Method``.
+    """See ``drc_jax.runs.method.Method``.
 
     Attributes:
       terms: energies, losses and optimizers; give your own to train something else.
