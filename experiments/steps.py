@@ -1,7 +1,7 @@
-"""How many Langevin steps new images need: the score of a run against the steps of fresh chains.
+"""Scores a run after more and more Langevin steps: how many do new images need?
 
     python -m experiments.steps --workdir=runs/demo --output=steps.png
-    python -m experiments.steps --workdir=runs/photos --steps=1,10,100,300 --starts=prior \
+    python -m experiments.steps --workdir=runs/photos --steps=1,10,100,300 --starts=prior \\
         --output=steps.png
 
 Prints a table of fixed IoU and draws it. --starts are where chains begin, as --start of

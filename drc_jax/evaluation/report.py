@@ -25,7 +25,11 @@ COLUMNS = {
     "background_oracle": "slot per image",
 }
 """Columns of scores and how they are called in tables."""
-FLOORS = {"all_foreground": "all foreground", "mean_train_mask": "mean train mask"}
+FLOORS = {
+    "all_foreground": "all foreground",
+    "mean_train_mask": "mean mask",
+    "saturation": "saturation",
+}
 
 # A spreadsheet takes a cell that begins so for a formula and computes it.
 _FORMULA = ("=", "+", "-", "@")
@@ -107,7 +111,8 @@ class Report:
       headline: the column that the paper reports.
       is_flipped: whether ``dataset_flip`` took the complement of every mask; None for slots.
       background_slot: which slot the column of that name takes, from 0; None otherwise.
-      floors: ``all_foreground``, and ``mean_train_mask``, None without a mean training mask.
+      floors: ``all_foreground``; ``mean_train_mask``, None without a mean training mask; and
+        ``saturation``, of `saturation.saturation_masks`.
       labels: scores of the label maps; None for data without instance labels.
       reconstruction_error: mean |x - x_hat| over images, pixels and channels; pixels in [-1, 1].
       true_share, predicted_share: mean share of foreground pixels, in [0, 1], of the headline's
@@ -245,7 +250,7 @@ def format_table(report: Report) -> str:
 
     def line(label: str, cells: dict[str, str]) -> str:
         padded = [f"{cells[name]:>{len(name) + 2}}" for name in cells]
-        return f"{label:<4}{''.join(padded[: len(own)])}  |{''.join(padded[len(own) :])}"
+        return f"{label:<4}{''.join(padded[: len(own)])} |{''.join(padded[len(own) :])}"
 
     columns = own | floors
     lines = [
