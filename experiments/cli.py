@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 
 import drc_jax
-from drc_jax import files, inference
+from drc_jax import files, posterior
 from drc_jax.config import LARGEST_SEED
 from drc_jax.errors import UserError
 from drc_jax.training.method import Run, load_run
@@ -57,7 +57,7 @@ def start_flag() -> flags.FlagHolder[str]:
     return flags.DEFINE_enum(
         "start",
         "prior",
-        inference.STARTS,
+        posterior.STARTS,
         "Where chains begin: at noise, or at the answer of the encoder that was trained beside the "
         "model (--config.encoder.enabled=True), which takes fewer steps.",
     )

@@ -19,7 +19,7 @@ from drc_jax import files
 from drc_jax.analysis import steps
 from drc_jax.data.packed.format import open_split
 from drc_jax.errors import UserError
-from drc_jax.inference import STARTS, check_start
+from drc_jax.posterior import STARTS, check_start
 from drc_jax.training.images import check_size, data_folder
 from experiments import cli
 

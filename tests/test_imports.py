@@ -12,9 +12,10 @@ LAYERS = [
     {"ops", "langevin", "data"},
     {"runs", "evaluation"},
     {"model"},
-    {"inference", "interop", "baselines"},
+    {"posterior", "inference", "interop", "baselines"},
     {"training"},
     {"benchmark", "analysis", "zoo"},
+    {"app"},
 ]
 # A room that is for any method knows none of them.
 APART = {
@@ -23,7 +24,7 @@ APART = {
     "evaluation": {"evaluation", "data", "errors", "files"},
 }
 EDGE_ONLY = {"absl", "ml_collections"}
-LATE_ONLY = {"tensorflow", "tensorflow_datasets", "cv2", "torchvision", "torch"}
+LATE_ONLY = {"tensorflow", "tensorflow_datasets", "cv2", "torchvision", "torch", "gradio"}
 
 
 def imports(path, *, top_level_only=False):

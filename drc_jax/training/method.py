@@ -12,7 +12,8 @@ import jax
 from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
 from drc_jax.evaluation.regions import InferBatch, Regions
-from drc_jax.inference import check_start, image_keys
+from drc_jax.inference import image_keys
+from drc_jax.posterior import check_start
 from drc_jax.runs import checkpoint, workdir
 
 State = Any
