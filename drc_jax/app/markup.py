@@ -39,6 +39,8 @@ STYLE = """
 @container (max-width: 34em) {
   .drc .grid { --columns: 3; gap: 6px; }
   .drc .two { --columns: 2; }
+  .drc .charts { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .drc svg text { font-size: 14px; }
 }
 """
 """For everything here; colours come from the page around it, light or dark."""
@@ -120,7 +122,7 @@ def chart(title: str, xs: Sequence[float], ys: Sequence[float], mark: float | No
     told = ""
     if pairs:
         x, y = pairs[-1] if mark is None else min(pairs, key=lambda pair: abs(pair[0] - mark))
-        told = f"{short(y)} at {short(x)}"
+        told = f"{short(y)} at step {short(x)}"
     label = text(title)
     return (
         f'<figure class="chart"><figcaption>{label}: <b>{told}</b></figcaption>'
@@ -134,6 +136,7 @@ def _drawn(label: str, pairs: Sequence[tuple[float, float]], mark: float | None)
     stride = math.ceil(len(pairs) / _POINTS)
     pairs = [*pairs[:-1:stride], pairs[-1]]
     low, high = _limits([y for _, y in pairs])
+    more = "+" if any(y > high for _, y in pairs) else ""
     first, last = pairs[0][0], max(pairs[-1][0], pairs[0][0] + 1e-9)
 
     def across(x: float) -> float:
@@ -152,7 +155,7 @@ def _drawn(label: str, pairs: Sequence[tuple[float, float]], mark: float | None)
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
         f'<path class="axis" d="M{LEFT} {_TOP}V{floor}H{WIDTH}"/>'
-        f'<text x="{LEFT - 4}" y="{_TOP + 5}" text-anchor="end">{short(high)}</text>'
+        f'<text x="{LEFT - 4}" y="{_TOP + 5}" text-anchor="end">{short(high)}{more}</text>'
         f'<text x="{LEFT - 4}" y="{floor}" text-anchor="end">{short(low)}</text>'
         f'<text x="{LEFT}" y="{HEIGHT - 2}">{short(first)}</text>'
         f'<text x="{WIDTH}" y="{HEIGHT - 2}" text-anchor="end">{short(last)}</text>'
@@ -161,7 +164,7 @@ def _drawn(label: str, pairs: Sequence[tuple[float, float]], mark: float | None)
 
 
 def _limits(ys: Sequence[float]) -> tuple[float, float]:
-    """The range drawn: all but a twentieth of the values at the upper end, where chains start."""
+    """The range drawn: less the largest twentieth of the values, as where a chain starts."""
     ordered = sorted(ys)
     low, high = ordered[0], ordered[math.ceil(0.95 * (len(ordered) - 1))]
     return (low, high) if high > low else (low - 0.5, low + 0.5)

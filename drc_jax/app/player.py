@@ -52,7 +52,7 @@ function show(n) {{
     line.setAttribute("x2", x);
   }});
   find(".chart b").forEach((value, k) => {{
-    value.textContent = `${{short(data.curves[k][n])}} at ${{data.steps[n]}}`;
+    value.textContent = `${{short(data.curves[k][n])}} at step ${{data.steps[n]}}`;
   }});
 }}
 function stop() {{
