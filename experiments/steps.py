@@ -20,7 +20,7 @@ from drc_jax.analysis import steps
 from drc_jax.data.packed.format import open_split
 from drc_jax.data.training_images import check_size, data_folder
 from drc_jax.errors import UserError
-from drc_jax.inference import STARTS, check_start
+from drc_jax.model.posterior import STARTS, check_start
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")

@@ -10,7 +10,8 @@ import jax
 from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
 from drc_jax.evaluation.regions import InferBatch, Regions
-from drc_jax.inference import Progress, check_start, image_keys
+from drc_jax.inference import Progress, image_keys
+from drc_jax.model.posterior import check_start
 from drc_jax.runs import checkpoint, workdir
 from drc_jax.runs.method import Method, find
 
