@@ -1,10 +1,10 @@
-"""Several objects at 16x16: scenes of one to three, in about two minutes on two CPU cores.
+"""Several objects at 16x16, for experiments: the scale of docs/slots.md.
 
     python -m experiments.train --config=configs/slots_16.py --workdir=runs/slots_16
     python -m experiments.evaluate --workdir=runs/slots_16
 
-The scale of the experiments in docs/slots.md. A quarter of the pixels of configs/slots.py, and w
-such that their likelihood weighs as much against prior and noise.
+A quarter of the pixels of configs/slots.py, narrower networks, and w such that an image's
+likelihood weighs as much against prior and noise.
 """
 
 from ml_collections import ConfigDict
@@ -15,10 +15,10 @@ from configs import slots
 def get_config() -> ConfigDict:
     """A locked ConfigDict with every field of ``TrainConfig``."""
     config = slots.get_config()
-    config.model.generator_channels = (32, 32, 16)
-    config.model.classifier_channels = (16, 32)
+    config.model.generator_channels = (24, 24, 12)
+    config.model.classifier_channels = (8, 16)
     config.model.langevin_weight = 16.0
-    config.iterations = 400
-    config.image_every = 100
-    config.checkpoint_every = 100
+    config.iterations = 250
+    config.image_every = 250
+    config.checkpoint_every = 50
     return config
