@@ -14,6 +14,7 @@ from drc_jax.errors import NonFiniteError, UserError
 from drc_jax.evaluation import label_floors, label_metrics, metrics, slot_failures
 from drc_jax.evaluation.regions import HostRegions, InferBatch, block_size, infer_on_host
 from drc_jax.evaluation.report import Evaluation, LabelReport, Report, Score
+from drc_jax.evaluation.saturation import saturation_masks
 
 _SHOWN_IMAGES = 10
 _NO_BACKGROUND = -1  # the label of no region
@@ -28,6 +29,7 @@ class _Kept:
         self.errors = np.zeros(count)
         self.labels: np.ndarray = np.zeros((count, side, side), np.uint8)
         self.foreground: np.ndarray = np.zeros((count, side, side), bool)
+        self.saturated: np.ndarray = np.zeros((count, side, side), bool)
         self.slots: metrics.SlotMasks | None = None  # where regions have no foreground
         self.num_regions = 0
         self._shown: list[HostRegions] = []
@@ -40,6 +42,7 @@ class _Kept:
         observed = images.astype(np.float32) / 127.5 - 1.0
         difference = np.abs(observed - regions.reconstruction)
         self.errors[indices] = difference.mean((1, 2, 3), dtype=np.float64)
+        self.saturated[indices] = saturation_masks(images)
         labels = self.labels[indices] = regions.labels()
         self.num_regions = regions.pi.shape[1]
         background = self.num_regions - 1
@@ -125,7 +128,7 @@ def evaluate(
       mean_train_mask: float [S, S], `metrics.mean_mask` of the training masks; None leaves that
         floor out.
       settings: kept in the report as they are; JSON only.
-      progress: called after each block with the numbers of images done and in all.
+      progress: called first, and after each block, with the numbers of images done and in all.
 
     Returns:
       The report and the images behind it; `report.write` puts them on disk.
@@ -161,6 +164,7 @@ def evaluate(
         floors={
             "all_foreground": Score.mean(metrics.all_foreground_floor(true)),
             "mean_train_mask": floor,
+            "saturation": Score.mean(metrics.overlap(kept.saturated, true)),
         },
         labels=LabelReport.of(labels, has_background=kept.slots is None) if labels else None,
         label_floors=kept.label_floors(),
@@ -212,6 +216,8 @@ def _infer_all(
 ) -> _Kept:
     """Runs inference on every image and keeps what the scores and pictures need."""
     kept = _Kept(split)
+    if progress is not None:
+        progress(0, len(split))
     for images, indices, valid in eval_batches(split, block_size()):
         try:
             # Repeated images of the last block end here.

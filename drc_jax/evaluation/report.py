@@ -26,7 +26,11 @@ COLUMNS = {
     "background_oracle": "slot per image",
 }
 """Columns of scores and how they are called in tables."""
-FLOORS = {"all_foreground": "all foreground", "mean_train_mask": "mean train mask"}
+FLOORS = {
+    "all_foreground": "all foreground",
+    "mean_train_mask": "mean mask",
+    "saturation": "saturation",
+}
 LABEL_FLOORS = {
     "components": "components of the foreground",
     "k_means": "k-means of colour and place",
@@ -112,7 +116,8 @@ class Report:
       headline: the column that the paper reports.
       is_flipped: whether ``dataset_flip`` took the complement of every mask; None for slots.
       background_slot: which slot the column of that name takes, from 0; None otherwise.
-      floors: ``all_foreground``, and ``mean_train_mask``, None without a mean training mask.
+      floors: ``all_foreground``; ``mean_train_mask``, None without a mean training mask; and
+        ``saturation``, of `saturation.saturation_masks`.
       labels: scores of the label maps; None for data without instance labels.
       label_floors: scores of label maps that need no slots, by `LABEL_FLOORS`; ``components`` only
         where a method says what is foreground; empty for data without instance labels.
@@ -258,7 +263,7 @@ def format_table(report: Report) -> str:
 
     def line(label: str, cells: dict[str, str]) -> str:
         padded = [f"{cells[name]:>{len(name) + 2}}" for name in cells]
-        return f"{label:<4}{''.join(padded[: len(own)])}  |{''.join(padded[len(own) :])}"
+        return f"{label:<4}{''.join(padded[: len(own)])} |{''.join(padded[len(own) :])}"
 
     columns = own | floors
     lines = [

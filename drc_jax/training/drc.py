@@ -22,7 +22,7 @@ from drc_jax.training.update import DEFAULT_TERMS, Metrics, StepConfig, Terms
 
 @dataclasses.dataclass(frozen=True)
 class DRC:
-    """See ``drc_jax.training.method.Method``.
+    """See ``drc_jax.runs.method.Method``.
 
     Attributes:
       terms: energies, losses and optimizers; give your own to train something else.
@@ -81,6 +81,7 @@ class DRC:
         num_steps: int = 0,
         num_restarts: int = 1,
         start: str = "prior",
+        progress: inference.Progress | None = None,
     ) -> Regions:
         return inference.infer(
             config.model,
@@ -92,6 +93,7 @@ class DRC:
             step_size=config.sampler.posterior_step_size,
             drift_limit=config.sampler.drift_limit,
             start=start,
+            progress=progress,
             # An encoder's answer lies where chains are, so nothing has to be warmed up.
             warm_up_steps=config.sampler.warm_up_steps if start == "prior" else 0,
             warm_up_step_size=config.sampler.warm_up_step_size,
