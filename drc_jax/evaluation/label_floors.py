@@ -7,6 +7,7 @@ from scipy import ndimage
 from scipy.cluster.vq import kmeans2
 
 _LEAST_PIXELS = 5  # of a component that counts as an object
+_PLACE_WEIGHT = 0.5  # of an image side against a colour channel's whole range
 _RESTARTS = 3
 _ITERATIONS = 20
 
@@ -33,8 +34,9 @@ def component_labels(masks: np.ndarray) -> np.ndarray:
 def cluster_labels(images: np.ndarray, num_clusters: int) -> np.ndarray:
     """K-means of every image's pixels by colour and place, the best of three starts.
 
-    Colours are in [0, 1], places in image sides: both differ by about one at most. The largest
-    cluster is the background. Every image has the same random numbers, whatever the others are.
+    Colours are in [0, 1], places in [0, 0.5]: were they in [0, 1], a large floor would be divided
+    before small objects are. The largest cluster is the background. Every image has the same random
+    numbers, whatever the others are.
 
     Args:
       images: uint8 [N, H, W, 3].
@@ -44,7 +46,7 @@ def cluster_labels(images: np.ndarray, num_clusters: int) -> np.ndarray:
       int [N, H, W]: 0 the background, 1 to ``num_clusters`` the other clusters.
     """
     height, width = images.shape[1:3]
-    y, x = np.mgrid[:height, :width] / max(height, width)
+    y, x = _PLACE_WEIGHT * np.mgrid[:height, :width] / max(height, width)
     labels = np.zeros(images.shape[:3], int)
     for i, image in enumerate(images):
         points = np.concatenate([image / 255.0, x[..., None], y[..., None]], axis=-1)
