@@ -16,7 +16,7 @@ from drc_jax.data.pictures import decode
 from drc_jax.data.pictures.files import output_stems
 from drc_jax.errors import UserError
 from drc_jax.evaluation import cutouts
-from drc_jax.training.method import Run
+from drc_jax.runs.trained import Run
 
 _PREVIEW = 512  # largest side in pixels of what is shown of an extraction
 NO_CHAIN = "Run a chain first: drop a picture, then press Run."

@@ -15,7 +15,7 @@ from drc_jax.errors import UserError
 from drc_jax.evaluation.cutouts import CROPS
 from drc_jax.inference import image_keys
 from drc_jax.model import posterior
-from drc_jax.training.method import Run
+from drc_jax.runs.trained import Run
 
 NUM_FRAMES = 50
 """About so many frames are kept of a chain."""
