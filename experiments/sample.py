@@ -1,4 +1,4 @@
-"""Pictures from a trained model's prior, with their foreground or slots, background and mask.
+"""Draws images from a trained model's prior, with their regions and masks.
 
     python -m experiments.sample --workdir=runs/demo --output=samples.png
 

@@ -1,6 +1,6 @@
-"""Writes a trained model as two small files: its parameters, and a card that says what it is.
+"""Writes a trained model as two small files: parameters, and a card that says what it is.
 
-    python -m experiments.weights --workdir=runs/flowers17 --output=models/flowers17.json \
+    python -m experiments.weights --workdir=runs/flowers17 --output=models/flowers17.json \\
         --card=flowers17_card.json
     python -m experiments.extract --model=models/flowers17.json --input=PHOTOS --output=cut_outs
 

@@ -16,6 +16,7 @@ LAYERS = [
     {"runs"},
     {"training"},
     {"benchmark", "analysis", "zoo"},
+    {"app"},
 ]
 # A room that is for any method knows none of them.
 APART = {
@@ -25,7 +26,7 @@ APART = {
     "runtime": {"runtime", "errors"},
 }
 EDGE_ONLY = {"absl", "ml_collections"}
-LATE_ONLY = {"tensorflow", "tensorflow_datasets", "cv2", "torchvision", "torch"}
+LATE_ONLY = {"tensorflow", "tensorflow_datasets", "cv2", "torchvision", "torch", "gradio"}
 
 
 def imports(path, *, top_level_only=False):

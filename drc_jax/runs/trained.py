@@ -10,7 +10,8 @@ import jax
 from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
 from drc_jax.evaluation.regions import InferBatch, Regions
-from drc_jax.inference import check_start, image_keys
+from drc_jax.inference import Progress, image_keys
+from drc_jax.model.posterior import check_start
 from drc_jax.runs import checkpoint, workdir
 from drc_jax.runs.method import Method, find
 
@@ -53,12 +54,19 @@ class Run(NamedTuple):
         return self._replace(config=config, params=params)
 
     def segment(
-        self, keys: chex.PRNGKey, images: Any, *, start: str = "prior", **options: Any
+        self,
+        keys: chex.PRNGKey,
+        images: Any,
+        *,
+        start: str = "prior",
+        progress: Progress | None = None,
+        **options: Any,
     ) -> Regions:
         """``Method.segment`` with this run's config and parameters.
 
         ``start`` is where DRC's chains begin, as for ``drc_jax.infer``; other methods and runs
-        without encoder have ``prior`` only.
+        without encoder have ``prior`` only. ``progress`` is called with steps done and in all,
+        where the method has a sampler.
 
         Raises:
           UserError: if ``start`` is ``encoder`` and the run has none.
@@ -66,6 +74,8 @@ class Run(NamedTuple):
         if start != "prior":
             check_start(start, self.params)
             options["start"] = start
+        if progress is not None and self.method.test_steps(self.config):
+            options["progress"] = progress
         return self.method.segment(self.config, self.params, keys, images, **options)
 
     def infer_batch(self, seed: int, **options: Any) -> InferBatch:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from drc_jax import inference
 from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
+from drc_jax.model import posterior
 from drc_jax.model.networks import Params
 from drc_jax.model.render import Regions, init_params, render
 from drc_jax.training import encoder
@@ -110,6 +111,7 @@ class DRC:
         num_steps: int = 0,
         num_restarts: int = 1,
         start: str = "prior",
+        progress: inference.Progress | None = None,
     ) -> Regions:
         return inference.infer(
             config.model,
@@ -118,12 +120,8 @@ class DRC:
             images,
             num_steps=num_steps or self.test_steps(config),
             num_restarts=num_restarts,
-            step_size=config.sampler.posterior_step_size,
-            drift_limit=config.sampler.drift_limit,
-            start=start,
-            # An encoder's answer lies where chains are, so nothing has to be warmed up.
-            warm_up_steps=config.sampler.warm_up_steps if start == "prior" else 0,
-            warm_up_step_size=config.sampler.warm_up_step_size,
+            progress=progress,
+            **posterior.options(config.sampler, start),
         )
 
     def show(

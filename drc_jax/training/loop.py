@@ -99,7 +99,7 @@ def train(
                     outputs.milestone(step, state, is_last=is_last)
             outputs.wait()
     if number is None:
-        say(f"trained {step} iterations; see {workdir / 'images'} and {workdir / 'metrics.jsonl'}")
+        say(f"trained {step} iterations in {workdir}")
         return None
     stopped_by = signal.Signals(number)
     done = f"saved at step {step}" if step > start else "nothing was trained"
