@@ -1,0 +1,73 @@
+"""An exported model runs where drc_jax cannot be imported, and finds the same masks."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+
+from drc_jax.inference import infer
+from drc_jax.zoo.models import load_pretrained
+from tests.helpers.starting import start
+
+STEPS = 20
+
+# In a process of its own, isolated from this folder's packages.
+ELSEWHERE = """
+import sys
+sys.modules["drc_jax"] = None  # so that importing it fails
+import numpy as np
+from jax import export
+try:
+    import drc_jax
+except ImportError:
+    pass
+else:
+    raise SystemExit("drc_jax was found")
+program = export.deserialize(open("model.stablehlo", "rb").read())
+regions = program.call(np.load("images.npy"), np.uint32(3))
+np.savez("found.npz", **regions)
+"""
+
+
+def test_it_finds_the_same_masks_without_the_package(tmp_path):
+    done = start(
+        "export",
+        "--model=flowers17",
+        f"--output={tmp_path / 'model.stablehlo'}",
+        "--batch_size=2",
+        f"--num_steps={STEPS}",
+        "--platform=cpu",
+        "--platform=cuda",
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{STEPS} steps for 2 images of 32x32 on cpu, cuda" in done.stdout
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    command = [sys.executable, "-I", "-c", ELSEWHERE]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+    run = load_pretrained("flowers17")
+    sampler = run.config.sampler
+    expected = infer(
+        run.config.model,
+        run.params,
+        jax.random.key(3),
+        images,
+        num_steps=STEPS,
+        step_size=sampler.posterior_step_size,
+    )
+    with np.load(tmp_path / "found.npz") as found:
+        weight = np.asarray(expected.foreground_weight)
+        masks = found["foreground_weight"] > 0.5
+        # The same up to rounding; a pixel on the border may fall to the other side.
+        assert np.mean(masks != (weight > 0.5)) < 0.005
+        np.testing.assert_allclose(found["foreground_weight"], weight, atol=0.02)
+        np.testing.assert_allclose(found["reconstruction"], expected.reconstruction, atol=0.02)
+
+
+def test_a_start_that_the_model_lacks_is_refused_before_anything_is_written(tmp_path):
+    wrong = start("export", "--model=flowers17", f"--output={tmp_path / 'x'}", "--start=encoder")
+    assert wrong.returncode == 2 and "has no encoder" in wrong.stderr
+    assert not (tmp_path / "x").exists()
