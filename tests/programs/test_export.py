@@ -1,16 +1,18 @@
 """An exported model runs where drc_jax cannot be imported, and finds the same masks."""
 
+import functools
 import subprocess
 import sys
 
 import jax
 import numpy as np
 
-from drc_jax.inference import infer
+from drc_jax.evaluation.pictures import to_uint8
+from drc_jax.inference import infer, sample_prior
 from drc_jax.zoo.models import load_pretrained
 from tests.helpers.starting import start
 
-STEPS = 20
+STEPS = 10
 
 # In a process of its own, isolated from this folder's packages.
 ELSEWHERE = """
@@ -42,29 +44,24 @@ def test_it_finds_the_same_masks_without_the_package(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert f"{STEPS} steps for 2 images of 32x32 on cpu, cuda" in done.stdout
-    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    run = load_pretrained("flowers17")
+    model, params = run.config.model, run.params
+    drawn = sample_prior(model, params, jax.random.key(7), num_samples=2, num_steps=5)
+    images = to_uint8(np.asarray(drawn.reconstruction))
     np.save(tmp_path / "images.npy", images)
     command = [sys.executable, "-I", "-c", ELSEWHERE]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
-    run = load_pretrained("flowers17")
-    sampler = run.config.sampler
-    expected = infer(
-        run.config.model,
-        run.params,
-        jax.random.key(3),
-        images,
-        num_steps=STEPS,
-        step_size=sampler.posterior_step_size,
-    )
+    options = dict(num_steps=STEPS, step_size=run.config.sampler.posterior_step_size)
+    here = functools.partial(infer, model, params, jax.random.key(3), **options)
     with np.load(tmp_path / "found.npz") as found:
-        weight = np.asarray(expected.foreground_weight)
-        masks = found["foreground_weight"] > 0.5
-        # The same up to rounding; a pixel on the border may fall to the other side.
-        assert np.mean(masks != (weight > 0.5)) < 0.005
-        np.testing.assert_allclose(found["foreground_weight"], weight, atol=0.02)
-        np.testing.assert_allclose(found["reconstruction"], expected.reconstruction, atol=0.02)
+        same = jax.jit(here)(images)
+        np.testing.assert_allclose(found["foreground_weight"], same.foreground_weight, atol=1e-4)
+        np.testing.assert_allclose(found["reconstruction"], same.reconstruction, atol=1e-4)
+        # In pieces chains round otherwise, and they amplify it: some pixels of the border differ.
+        masks = np.asarray(here(images).foreground_weight) > 0.5
+        assert np.mean((found["foreground_weight"] > 0.5) != masks) < 0.02
 
 
 def test_a_start_that_the_model_lacks_is_refused_before_anything_is_written(tmp_path):
