@@ -15,11 +15,12 @@ from absl import app, flags, logging
 from tqdm import tqdm
 
 import drc_jax
-from drc_jax import files, inference
+from drc_jax import files
 from drc_jax.config import LARGEST_SEED
 from drc_jax.errors import UserError
 from drc_jax.evaluation.regions import block_size
-from drc_jax.training.method import Run, load_run
+from drc_jax.model import posterior
+from drc_jax.runs.trained import Run, load_run
 from drc_jax.zoo import models
 from experiments import config_flag
 
@@ -84,7 +85,7 @@ def start_flag() -> flags.FlagHolder[str]:
     return flags.DEFINE_enum(
         "start",
         "prior",
-        inference.STARTS,
+        posterior.STARTS,
         "Where chains begin: at noise, or at the answer of the encoder that was trained beside the "
         "model (--config.encoder.enabled=True), which takes fewer steps.",
     )

@@ -18,7 +18,7 @@ from drc_jax.config import RunConfig, TrainConfig, described, from_dict
 from drc_jax.config.fields import check_known, field_types, nearest
 from drc_jax.errors import UserError
 from drc_jax.files import shown
-from drc_jax.training import method as methods
+from drc_jax.runs import method as methods
 
 # So that a program's --help lists the flag as its own.
 flags.disclaim_key_flags()

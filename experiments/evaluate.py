@@ -30,12 +30,13 @@ from drc_jax import files
 from drc_jax.baselines import grabcut
 from drc_jax.config import RunConfig
 from drc_jax.data.packed.format import open_split, splits
+from drc_jax.data.training_images import check_size, data_folder
 from drc_jax.errors import UserError
 from drc_jax.evaluation import figures, metrics, report
 from drc_jax.evaluation.evaluate import evaluate
 from drc_jax.evaluation.regions import Regions
-from drc_jax.training.images import check_size, data_folder
-from drc_jax.training.method import Run, find, load_run
+from drc_jax.runs.method import find
+from drc_jax.runs.trained import Run, load_run
 from experiments import cli, config_flag
 
 _CONFIG = config_flag.define(required=False)

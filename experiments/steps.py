@@ -18,9 +18,9 @@ from tqdm import tqdm
 from drc_jax import files
 from drc_jax.analysis import steps
 from drc_jax.data.packed.format import open_split
+from drc_jax.data.training_images import check_size, data_folder
 from drc_jax.errors import UserError
-from drc_jax.inference import STARTS, check_start
-from drc_jax.training.images import check_size, data_folder
+from drc_jax.model.posterior import STARTS, check_start
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")

@@ -20,6 +20,7 @@ Every process reads the images of its own devices; process 0, at the address giv
 When one of them dies the others end too, and the same commands resume from the last checkpoint.
 """
 
+import functools
 import pathlib
 import textwrap
 from collections.abc import Sequence
@@ -27,10 +28,11 @@ from collections.abc import Sequence
 from absl import flags
 
 from drc_jax.config import RunConfig, described
+from drc_jax.data.training_images import open_training_split
 from drc_jax.runs.workdir import BOARD_FOLDER, CONFIG_FILE, LOG_FILE
-from drc_jax.training import loop, processes
-from drc_jax.training.images import open_training_split
-from drc_jax.training.outputs import say
+from drc_jax.runtime import processes
+from drc_jax.runtime.processes import say
+from drc_jax.training import loop
 from experiments import cli, config_flag
 
 _CONFIG = config_flag.define()
@@ -60,7 +62,8 @@ def main(argv: Sequence[str]) -> int:
     cli.cache_compiled_programs()
     config = config_flag.run_config(_CONFIG.value)
     processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    split = open_training_split(config, verify=_VERIFY_DATA.value)
+    opened = functools.partial(open_training_split, config, verify=_VERIFY_DATA.value)
+    split = processes.in_turn(opened)
     workdir = pathlib.Path(_WORKDIR.value)
     say(f"{_settings(config)}\nall fields are in {workdir / CONFIG_FILE}\n{_places(workdir)}")
     with processes.ending_with_the_others():

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from drc_jax.errors import UserError
-from drc_jax.training.method import load_run
+from drc_jax.runs.trained import load_run
 from drc_jax.zoo.models import export
 from experiments import cli
 

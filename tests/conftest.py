@@ -24,7 +24,11 @@ from jaxtyping import install_import_hook
 
 # The shapes that these rooms' signatures state are checked at every call.
 install_import_hook(
-    ["drc_jax.ops", "drc_jax.model", "drc_jax.langevin", "drc_jax.inference"], "beartype.beartype"
+    [
+        *("drc_jax.ops", "drc_jax.model"),
+        *("drc_jax.langevin", "drc_jax.inference"),
+    ],
+    "beartype.beartype",
 )
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from drc_jax import inference
 from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
+from drc_jax.model import posterior
 from drc_jax.model.networks import Params
 from drc_jax.model.render import Regions, render
 from drc_jax.training import encoder
@@ -22,7 +23,7 @@ from drc_jax.training.update import DEFAULT_TERMS, Metrics, StepConfig, Terms
 
 @dataclasses.dataclass(frozen=True)
 class DRC:
-    """See ``drc_jax.training.method.Method``.
+    """See ``drc_jax.runs.method.Method``.
 
     Attributes:
       terms: energies, losses and optimizers; give your own to train something else.
@@ -90,13 +91,8 @@ class DRC:
             images,
             num_steps=num_steps or self.test_steps(config),
             num_restarts=num_restarts,
-            step_size=config.sampler.posterior_step_size,
-            drift_limit=config.sampler.drift_limit,
-            start=start,
             progress=progress,
-            # An encoder's answer lies where chains are, so nothing has to be warmed up.
-            warm_up_steps=config.sampler.warm_up_steps if start == "prior" else 0,
-            warm_up_step_size=config.sampler.warm_up_step_size,
+            **posterior.options(config.sampler, start),
         )
 
     def show(

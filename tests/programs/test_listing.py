@@ -5,7 +5,7 @@ import re
 import pytest
 
 from drc_jax.config import TrainConfig, described
-from drc_jax.training import method as methods
+from drc_jax.runs import method as methods
 from experiments.__main__ import programs
 from tests.helpers.starting import ROOT, start
 
