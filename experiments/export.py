@@ -19,8 +19,8 @@ from absl import flags
 from drc_jax import files
 from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
-from drc_jax.inference import check_start
 from drc_jax.interop import stablehlo
+from drc_jax.model.posterior import check_start
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
