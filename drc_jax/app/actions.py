@@ -50,16 +50,15 @@ class Actions:
         self.run, self.folder = run, folder
         self.config = run.config.model
 
-    def look(self, paths: Sequence[str] | None, crop: str) -> str:
-        """What the model sees of pictures, and what is wrong with files, as HTML."""
+    def look(self, paths: Sequence[str] | None, crop: str) -> tuple[str, str]:
+        """What is wrong with files, and what the model sees of pictures, as HTML."""
         found, problems = pictures.read(paths or [], self.config.image_size, crop)
-        each = [markup.figure(picture.square, picture.name) for picture in found]
+        squares = [markup.figure(picture.square, picture.name) for picture in found]
         side = self.config.image_size
-        told = f"What the model sees, {side}x{side} pixels:" if each else ""
-        return markup.block(
-            *(markup.paragraph(problem, "error") for problem in problems),
-            markup.paragraph(told),
-            markup.grid(each, columns=4) if each else "",
+        seen = [markup.paragraph(f"What the model sees, {side}x{side} pixels:")]
+        return (
+            markup.block(*(markup.paragraph(each, "error") for each in problems)) * bool(problems),
+            markup.block(*seen, markup.grid(squares, columns=4)) if squares else "",
         )
 
     def watch(
@@ -115,7 +114,7 @@ class Actions:
         return View(
             self.status(recording),
             markup.block(*rows),
-            markup.block(markup.heading(of), markup.charts(curves, mark)),
+            markup.block(markup.heading(of), markup.charts(curves, mark, recording.num_steps)),
         )
 
     def status(self, recording: Recording | None) -> str:
@@ -129,6 +128,11 @@ class Actions:
         if not recording.is_complete:
             return f"{told}."
         return f"{told}: done." + (" Shown is the chain of lowest energy." if restarts > 1 else "")
+
+    def stopped(self, recording: Recording | None) -> str:
+        """The same after a visitor has pressed Stop."""
+        told = self.status(recording)
+        return told if recording is not None and recording.is_complete else f"{told} Stopped."
 
     def player_file(self, recording: Recording | None, picture: int) -> str:
         """One HTML file that plays the chain of a picture, offline."""
