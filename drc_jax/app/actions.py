@@ -2,7 +2,9 @@
 
 import functools
 import pathlib
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,6 +21,8 @@ from drc_jax.evaluation import cutouts
 from drc_jax.training.method import Run
 
 _PREVIEW = 512  # largest side in pixels of what is shown of an extraction
+LONGEST = 3600.0
+"""Seconds after which files are removed while the page is open."""
 NO_CHAIN = "Run a chain first: drop a picture, then press Run."
 
 
@@ -180,7 +184,11 @@ class Actions:
         return html, paths
 
     def _fresh_folder(self) -> pathlib.Path:
-        return pathlib.Path(tempfile.mkdtemp(dir=self.folder))
+        """A folder for files to be downloaded; those of long ago are removed."""
+        for path in self.folder.glob("made_*"):
+            if time.time() - path.stat().st_mtime > LONGEST:
+                shutil.rmtree(path, ignore_errors=True)
+        return pathlib.Path(tempfile.mkdtemp(prefix="made_", dir=self.folder))
 
 
 def present(recording: Recording | None) -> Recording:

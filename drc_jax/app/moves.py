@@ -51,13 +51,10 @@ def sample(run: Run, count: int, steps: int, seed: int) -> str:
     pi = np.asarray(regions.pi)[:count]
     weight = 1.0 - pi[:, -1]
     images = np.asarray(regions.images)[:count]
-    rows = {
-        "sample": to_uint8(np.asarray(regions.reconstruction)[:count]),
-        "background": to_uint8(images[:, -1]),
-        "mask": shares(pi),
-    }
+    rows = {"sample": to_uint8(np.asarray(regions.reconstruction)[:count])}
     if images.shape[1] == 2:
         rows["foreground"] = cut_out(images[:, 0], weight)
+    rows |= {"background": to_uint8(images[:, -1]), "mask": shares(pi)}
     return markup.block(
         *(
             markup.grid([markup.figure(row[i], name) for name, row in rows.items()], "two")

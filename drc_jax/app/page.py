@@ -54,9 +54,12 @@ def build(run: Run, title: str, folder: pathlib.Path, workdir: pathlib.Path | No
     quick: dict[str, Any] = dict(queue=False, show_progress="hidden", api_visibility="private")
 
     with gr.Blocks(
-        title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)
+        title=TITLE,
+        analytics_enabled=False,
+        fill_width=True,
+        delete_cache=(600, int(actions.LONGEST)),
     ) as page:
-        recording = gr.State(None, time_to_live=3600)
+        recording = gr.State(None, time_to_live=actions.LONGEST)
         gr.HTML(markup.block(f"<h1>{TITLE}</h1>", markup.paragraph(title)))
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
