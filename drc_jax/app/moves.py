@@ -106,6 +106,8 @@ def swap(run: Run, recording: Recording | None, first: int, second: int) -> str:
     recording = present(recording)
     if len(recording.names) < 2:
         raise UserError("Run a chain with two pictures or more first; their backgrounds swap.")
+    if not 0 <= min(first, second) <= max(first, second) < len(recording.names):
+        raise UserError(f"These pictures have numbers up to {len(recording.names)}.")
     if first == second:
         raise UserError("Choose two different pictures.")
     z = jnp.asarray(recording.latents()[[first, second]])
