@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from drc_jax import langevin, posterior
+from drc_jax import langevin
 from drc_jax.config import ModelConfig
 from drc_jax.errors import NonFiniteError, UserError
+from drc_jax.model import posterior
 from drc_jax.model.energies import prior_energy
 from drc_jax.model.images import as_images
 from drc_jax.model.latents import sizes

@@ -26,7 +26,7 @@ from jaxtyping import install_import_hook
 install_import_hook(
     [
         *("drc_jax.ops", "drc_jax.model"),
-        *("drc_jax.langevin", "drc_jax.posterior", "drc_jax.inference"),
+        *("drc_jax.langevin", "drc_jax.inference"),
     ],
     "beartype.beartype",
 )

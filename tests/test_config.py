@@ -17,8 +17,8 @@ from drc_jax.config import (
     from_dict,
     to_dict,
 )
+from drc_jax.data.training_images import data_folder
 from drc_jax.errors import UserError
-from drc_jax.training.images import data_folder
 
 REFUSED = [
     (TrainConfig, {"seed": 2**32}, "seed must be at most 4294967295, got 4294967296"),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import drc_jax
-from drc_jax import inference, langevin, posterior
+from drc_jax import inference, langevin
+from drc_jax.model import posterior
 from drc_jax.model.images import as_images
 from tests.helpers.small import ONE_BLOCK as CONFIG
 

@@ -18,7 +18,7 @@ from drc_jax.data.pictures import decode
 from drc_jax.data.pictures.files import output_stems
 from drc_jax.errors import UserError
 from drc_jax.evaluation import cutouts
-from drc_jax.training.method import Run
+from drc_jax.runs.trained import Run
 
 _PREVIEW = 512  # largest side in pixels of what is shown of an extraction
 LONGEST = 3600.0
@@ -160,7 +160,9 @@ class Actions:
             photo = decode.read_picture(recording.paths[picture])
             assert regions.foreground_weight is not None
             weight, background = regions.foreground_weight[picture], regions.images[picture, -1]
-            made = cutouts.files(photo, weight, background, recording.crop, soft, file_format)
+            made = cutouts.files(
+                photo, weight, background, recording.crop, soft, False, file_format
+            )
         except (decode.NotAPictureError, decode.UnreadableError) as error:
             raise UserError(f"{name} {error}.") from None
         folder, shown, paths = self._fresh_folder(), [], []

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from drc_jax import posterior
 from drc_jax.app.frames import frames
 from drc_jax.app.pictures import Picture
 from drc_jax.app.recording import Recording
@@ -15,7 +14,8 @@ from drc_jax.config import LARGEST_SEED, TrainConfig
 from drc_jax.errors import UserError
 from drc_jax.evaluation.cutouts import CROPS
 from drc_jax.inference import image_keys
-from drc_jax.training.method import Run
+from drc_jax.model import posterior
+from drc_jax.runs.trained import Run
 
 NUM_FRAMES = 50
 """About so many frames are kept of a chain."""

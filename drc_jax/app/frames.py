@@ -8,10 +8,10 @@ import chex
 import jax
 import numpy as np
 
-from drc_jax import inference, posterior
+from drc_jax import inference
 from drc_jax.config import ModelConfig
 from drc_jax.errors import NonFiniteError
-from drc_jax.model import energies
+from drc_jax.model import energies, posterior
 from drc_jax.model.energies import EnergyParts
 from drc_jax.model.images import as_images
 from drc_jax.model.networks import Params

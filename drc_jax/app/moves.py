@@ -15,7 +15,7 @@ from drc_jax.errors import UserError
 from drc_jax.evaluation import slot_pictures
 from drc_jax.evaluation.pictures import cut_out, to_uint8
 from drc_jax.model.latents import Latents, join_latents, split_latents
-from drc_jax.training.method import Run
+from drc_jax.runs.trained import Run
 
 MOST_SAMPLES = 16
 PARTS = {

@@ -13,7 +13,7 @@ from drc_jax.config import LARGEST_SEED
 from drc_jax.data.generated import scenes
 from drc_jax.errors import UserError
 from drc_jax.evaluation.cutouts import CROPS, FORMATS
-from drc_jax.training.method import Run
+from drc_jax.runs.trained import Run
 
 TITLE = "Deep Region Competition"
 HEAD = f"""<style>{markup.STYLE}

@@ -11,7 +11,7 @@ from typing import Any
 
 from drc_jax.app.pictures import LARGEST_FILE
 from drc_jax.errors import UserError
-from drc_jax.training.method import Run
+from drc_jax.runs.trained import Run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -89,7 +89,7 @@ class ReDORegions(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ReDO:
-    """See ``drc_jax.training.method.Method``; nothing belongs to single images."""
+    """See ``drc_jax.runs.method.Method``; nothing belongs to single images."""
 
     name = "redo"
     config_type = ReDOConfig

@@ -79,7 +79,7 @@ def make_optimizer(config: SlotOptimizerConfig) -> optax.GradientTransformation:
 
 
 class SlotMethod(abc.ABC):
-    """A ``drc_jax.training.method.Method`` of slots; nothing belongs to single images.
+    """A ``drc_jax.runs.method.Method`` of slots; nothing belongs to single images.
 
     A subclass is a frozen dataclass without fields and adds ``name``, ``config_type``, ``advice``
     and three functions of its model's config. The run's config has ``model`` and ``optimizer``.

@@ -28,6 +28,8 @@ class SceneOptions:
       touching: where there are two objects or more, the second covers an edge of the first.
       two_tone: each object has two colours, half and half, divided at a random angle.
       one_hue: all objects of a scene have the same hue.
+      floor: ``grey``; or ``coloured``, as saturated as the objects and of a hue apart from theirs,
+        so that saturation says nothing of what is foreground.
     """
 
     objects: tuple[int, ...] = (1, 2)
@@ -35,6 +37,7 @@ class SceneOptions:
     touching: bool = False
     two_tone: bool = False
     one_hue: bool = False
+    floor: str = field("grey", choices=("grey", "coloured"))
 
     def __post_init__(self) -> None:
         check(self)

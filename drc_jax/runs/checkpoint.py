@@ -244,7 +244,7 @@ class CheckpointWriter:
 
         Args:
           step: number of completed training steps; no newer checkpoint may exist.
-          state: NumPy arrays of its own (``training.devices.to_host``); they must not be written
+          state: NumPy arrays of its own (``runtime.devices.to_host``); they must not be written
             to afterwards.
           copy_files: called at once with a folder to make, into which it copies in the background
             what belongs to the checkpoint beside the state; see ``saved_files``.

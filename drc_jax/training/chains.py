@@ -17,9 +17,9 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from drc_jax.errors import UserError
-from drc_jax.training import devices
-from drc_jax.training.devices import AXIS
-from drc_jax.training.method import PerImage
+from drc_jax.runs.method import PerImage
+from drc_jax.runtime import devices
+from drc_jax.runtime.devices import AXIS
 
 Batch = Mapping[str, np.ndarray]
 Placed = Mapping[str, Any]

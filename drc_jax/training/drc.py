@@ -8,9 +8,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from drc_jax import inference, posterior
+from drc_jax import inference
 from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
+from drc_jax.model import posterior
 from drc_jax.model.networks import Params
 from drc_jax.model.render import Regions, render
 from drc_jax.training import encoder
@@ -22,7 +23,7 @@ from drc_jax.training.update import DEFAULT_TERMS, Metrics, StepConfig, Terms
 
 @dataclasses.dataclass(frozen=True)
 class DRC:
-    """See ``drc_jax.training.method.Method``.
+    """See ``drc_jax.runs.method.Method``.
 
     Attributes:
       terms: energies, losses and optimizers; give your own to train something else.
@@ -81,6 +82,7 @@ class DRC:
         num_steps: int = 0,
         num_restarts: int = 1,
         start: str = "prior",
+        progress: inference.Progress | None = None,
     ) -> Regions:
         return inference.infer(
             config.model,
@@ -89,6 +91,7 @@ class DRC:
             images,
             num_steps=num_steps or self.test_steps(config),
             num_restarts=num_restarts,
+            progress=progress,
             **posterior.options(config.sampler, start),
         )
 

@@ -23,7 +23,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from drc_jax.errors import UserError
-from drc_jax.training import chain_files, devices
+from drc_jax.runs import chain_files
+from drc_jax.runtime import devices
 from drc_jax.training.chains import Batch, CopyFiles, Placed, check_index
 from drc_jax.training.state import Chains
 
@@ -49,7 +50,7 @@ class FileChains:
         """
         self._folder = folder
         self._mesh = mesh
-        self._files = [chain_files.Bank(folder, name) for name in Chains._fields]
+        self._files = [chain_files.Bank(folder, name) for name in chain_files.NAMES]
         # One thread: writes and copies happen in the order in which they are asked for.
         self._writer = futures.ThreadPoolExecutor(1, "write chains")
         self._unwritten: collections.deque[tuple[np.ndarray, futures.Future[None]]]

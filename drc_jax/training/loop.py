@@ -13,17 +13,17 @@ from jax.sharding import Mesh
 
 from drc_jax.data.packed.batches import check_batch_size, train_batches
 from drc_jax.data.packed.format import PackedSplit
-from drc_jax.runs import checkpoint
+from drc_jax.runs import chain_files, checkpoint
+from drc_jax.runs import method as methods
+from drc_jax.runs.method import Method, State
 from drc_jax.runs.workdir import claimed
-from drc_jax.training import chain_files, devices, processes
-from drc_jax.training import method as methods
+from drc_jax.runtime import devices, processes
+from drc_jax.runtime.processes import first_only, say
+from drc_jax.runtime.signals import StopSignal
 from drc_jax.training import step as steps
 from drc_jax.training.chains import ChainStore, DeviceChains
 from drc_jax.training.file_chains import FileChains
-from drc_jax.training.method import Method, State
-from drc_jax.training.outputs import Outputs, say
-from drc_jax.training.processes import first_only
-from drc_jax.training.signals import StopSignal
+from drc_jax.training.outputs import Outputs
 
 
 def train(
@@ -76,7 +76,7 @@ def train(
         )
         stack.callback(batches.close)
         seed = np.uint32(config.seed)
-        fed, signalled = store.feed(batches), processes.agreed(mesh, stop)
+        fed, signalled = store.feed(batches), processes.agreed(mesh, lambda: stop.number)
         run_step = steps.runner(method, mesh, config)
         step, number, unrecorded = start, signalled(), None
         with outputs.explaining_divergence():
@@ -95,7 +95,7 @@ def train(
                     outputs.milestone(step, state, is_last=is_last)
             outputs.wait()
     if number is None:
-        say(f"trained {step} iterations; see {workdir / 'images'} and {workdir / 'metrics.jsonl'}")
+        say(f"trained {step} iterations in {workdir}")
         return None
     stopped_by = signal.Signals(number)
     done = f"saved at step {step}" if step > start else "nothing was trained"
@@ -135,12 +135,12 @@ def _begin(
     step, saved = first_only(newest) or (0, None)
     step = int(processes.from_first(np.int32(step), np.int32(0)))
     saved = processes.from_first(saved, like) if step else None
-    state = devices.fresh_state(method, config, mesh) if saved is None else saved
+    state = steps.fresh_state(method, config, mesh) if saved is None else saved
     if in_files:
         folder = _chain_files(method, config, workdir, step, num_images)
         return step, devices.place(state, devices.on_all(mesh)), FileChains(folder, mesh)
     if saved is None:
-        banks = devices.fresh_chains(method, config, mesh, num_images)
+        banks = steps.fresh_chains(method, config, mesh, num_images)
     else:
         state, banks = method.split_chains(saved)
         banks = devices.place(banks, devices.by_rows(mesh))

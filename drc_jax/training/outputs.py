@@ -8,16 +8,18 @@ import numpy as np
 
 from drc_jax import files
 from drc_jax.data.packed.format import PackedSplit
+from drc_jax.data.training_images import check_size, data_folder
 from drc_jax.errors import NonFiniteError, UserError
 from drc_jax.evaluation import figures, pictures
+from drc_jax.evaluation.held_out import HeldOut
 from drc_jax.runs import checkpoint
 from drc_jax.runs.finite import check_finite, finite_values
+from drc_jax.runs.method import Method, Metrics, State
 from drc_jax.runs.recorder import Recorder
-from drc_jax.training import devices
+from drc_jax.runs.trained import Run
+from drc_jax.runtime import devices
+from drc_jax.runtime.processes import is_first, say
 from drc_jax.training.chains import ChainStore
-from drc_jax.training.method import Method, Metrics, State
-from drc_jax.training.monitor import HeldOut
-from drc_jax.training.processes import is_first
 
 _PICTURED = 8
 # A parameter of this size is none that any of the methods needs.
@@ -40,9 +42,11 @@ class Outputs:
         self._split, self._store = split, store
         self._writer = self._recorder = None
         self._is_warned = False
-        self._held_out = None
+        self._held_out: HeldOut | None = None
         if is_first() and start < config.iterations:
-            self._held_out = HeldOut(method, config) if config.eval_every else None
+            if config.eval_every:
+                self._held_out = HeldOut(data_folder(config), config.eval_images)
+                check_size(config, self._held_out.split)
             self._writer = checkpoint.CheckpointWriter(workdir, keep=config.keep_checkpoints)
             self._recorder = Recorder(
                 workdir,
@@ -88,8 +92,10 @@ class Outputs:
         if self._held_out is None or self._recorder is None:
             return
         try:
-            params = devices.own_copy(state.params)
-            self._recorder.add(step, self._held_out.scores(params))
+            run = Run(self._method, self._config, devices.own_copy(state.params), step)
+            # The same noise at every step, so that steps differ by the model alone.
+            infer_batch = run.infer_batch(seed=0, num_steps=self._config.eval_steps)
+            self._recorder.add(step, self._held_out.scores(infer_batch))
         except UserError as error:  # no reason to end a run
             say(f"warning: step {step} was not scored: {error}")
 
@@ -148,9 +154,3 @@ class Outputs:
 
 def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def say(text: str) -> None:
-    """Prints in process 0 alone."""
-    if is_first():
-        print(text, flush=True)

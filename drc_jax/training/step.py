@@ -17,11 +17,12 @@ from drc_jax.config import TrainConfig
 from drc_jax.data.packed.batches import check_batch_size
 from drc_jax.errors import UserError
 from drc_jax.model.images import as_images
+from drc_jax.runs.method import Method, PerImage, State
+from drc_jax.runtime import devices
+from drc_jax.runtime.devices import AXIS
 from drc_jax.training import chains as chain_stores
-from drc_jax.training import devices, encoder
-from drc_jax.training.devices import AXIS
+from drc_jax.training import encoder
 from drc_jax.training.drc import DEFAULT, DRC
-from drc_jax.training.method import Method, PerImage, State
 from drc_jax.training.state import TrainState
 from drc_jax.training.update import Metrics
 
@@ -75,6 +76,20 @@ def runner(method: Method, mesh: Mesh, config: Any) -> encoder.RunStep:
     return encoder.after(run, functools.partial(step, encoder.EncoderUpdate(), mesh, beside))
 
 
+def fresh_state(method: Method, config: Any, mesh: Mesh) -> State:
+    """``method.fresh_state``, whole on every device."""
+    return jax.jit(method.fresh_state, static_argnums=0, out_shardings=devices.on_all(mesh))(config)
+
+
+def fresh_chains(method: Method, config: Any, mesh: Mesh, num_images: int) -> PerImage:
+    """``method.fresh_chains`` of all images, shared out; each device draws its own."""
+
+    def draw(seed: jax.Array) -> PerImage:
+        return method.fresh_chains(config, seed, jnp.arange(num_images))
+
+    return jax.jit(draw, out_shardings=devices.by_rows(mesh))(np.uint32(config.seed))
+
+
 def step_keys(seed: int | jax.Array, step: jax.Array, batch_size: int) -> chex.PRNGKey:
     """[B] keys, one for each image of the whole batch of a step."""
     root = jax.random.key(jnp.asarray(seed, jnp.uint32))
@@ -99,10 +114,10 @@ def init_state(config: TrainConfig, num_images: int, method: DRC = DEFAULT) -> T
     method.check(config)
     check_batch_size(config.batch_size, num_images)
     mesh = devices.data_mesh(config.num_devices)
-    state = devices.fresh_state(method, config, mesh)
+    state = fresh_state(method, config, mesh)
     if method.keeps_in_files(config):
         return state
-    return method.join_chains(state, devices.fresh_chains(method, config, mesh, num_images))
+    return method.join_chains(state, fresh_chains(method, config, mesh, num_images))
 
 
 def train_step(

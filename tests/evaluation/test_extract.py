@@ -359,7 +359,7 @@ class Trained:
 # In a process of its own: programs' flags share names. Tells how often inference was compiled.
 PROGRAM = """if True:
     import atexit
-    from drc_jax import posterior
+    from drc_jax.model import posterior
     from experiments import cli, extract
 
     atexit.register(lambda: print("compiled", posterior._advance._cache_size()))

@@ -151,10 +151,12 @@ def check_batch_size(batch_size: int, num_images: int, source: object = "the dat
       source: where they are, for the message.
 
     Raises:
-      UserError: naming both numbers.
+      UserError: naming the number that is wrong.
     """
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, got {batch_size}")
+    if num_images < 1:
+        raise UserError(f"{source} must have at least 1 image, got {num_images}")
     if batch_size > num_images:
         raise UserError(
             f"batch_size {batch_size} is more than the {num_images} images of {source}; "
