@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import drc_jax
-from drc_jax import inference, posterior
+from drc_jax import inference
 from drc_jax.app import chains
 from drc_jax.app.frames import frames, lowest
 from drc_jax.app.pictures import Picture
 from drc_jax.errors import NonFiniteError
-from drc_jax.model import energies
+from drc_jax.model import energies, posterior
 from drc_jax.model.images import as_images
 from tests.app.conftest import small_run
 
