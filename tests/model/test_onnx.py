@@ -28,6 +28,7 @@ def outputs(content, name, value):
     return dict(zip(names, session.run(names, {name: value}), strict=True))
 
 
+@pytest.mark.usefixtures("as_users_call")
 def test_generators_in_onnxruntime():
     pytest.importorskip("jax2onnx")
     params = init_params(CONFIG, jax.random.key(0))
@@ -40,6 +41,7 @@ def test_generators_in_onnxruntime():
     assert np.ptp(found["pi"]) > 0.01
 
 
+@pytest.mark.usefixtures("as_users_call")
 def test_the_encoder_in_onnxruntime():
     pytest.importorskip("jax2onnx")
     net = encoder.init_encoder(CONFIG, 16, jax.random.key(1))
