@@ -72,6 +72,7 @@ def as_users_call() -> Iterator[None]:
 # Files that take minutes: first, so that no worker is left with one of them at the end, and left
 # out of `make test-fast`.
 LONG = (
+    "test_page.py",
     "test_processes.py",
     "test_devices.py",
     "test_train_experiment.py",

@@ -2,7 +2,9 @@
 
 import functools
 import pathlib
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,6 +21,8 @@ from drc_jax.evaluation import cutouts
 from drc_jax.runs.trained import Run
 
 _PREVIEW = 512  # largest side in pixels of what is shown of an extraction
+LONGEST = 3600.0
+"""Seconds after which files are removed while the page is open."""
 NO_CHAIN = "Run a chain first: drop a picture, then press Run."
 
 
@@ -50,16 +54,15 @@ class Actions:
         self.run, self.folder = run, folder
         self.config = run.config.model
 
-    def look(self, paths: Sequence[str] | None, crop: str) -> str:
-        """What the model sees of pictures, and what is wrong with files, as HTML."""
+    def look(self, paths: Sequence[str] | None, crop: str) -> tuple[str, str]:
+        """What is wrong with files, and what the model sees of pictures, as HTML."""
         found, problems = pictures.read(paths or [], self.config.image_size, crop)
-        each = [markup.figure(picture.square, picture.name) for picture in found]
+        squares = [markup.figure(picture.square, picture.name) for picture in found]
         side = self.config.image_size
-        told = f"What the model sees, {side}x{side} pixels:" if each else ""
-        return markup.block(
-            *(markup.paragraph(problem, "error") for problem in problems),
-            markup.paragraph(told),
-            markup.grid(each, columns=4) if each else "",
+        seen = [markup.paragraph(f"What the model sees, {side}x{side} pixels:")]
+        return (
+            markup.block(*(markup.paragraph(each, "error") for each in problems)) * bool(problems),
+            markup.block(*seen, markup.grid(squares, columns=4)) if squares else "",
         )
 
     def watch(
@@ -115,7 +118,7 @@ class Actions:
         return View(
             self.status(recording),
             markup.block(*rows),
-            markup.block(markup.heading(of), markup.charts(curves, mark)),
+            markup.block(markup.heading(of), markup.charts(curves, mark, recording.num_steps)),
         )
 
     def status(self, recording: Recording | None) -> str:
@@ -129,6 +132,11 @@ class Actions:
         if not recording.is_complete:
             return f"{told}."
         return f"{told}: done." + (" Shown is the chain of lowest energy." if restarts > 1 else "")
+
+    def stopped(self, recording: Recording | None) -> str:
+        """The same after a visitor has pressed Stop."""
+        told = self.status(recording)
+        return told if recording is not None and recording.is_complete else f"{told} Stopped."
 
     def player_file(self, recording: Recording | None, picture: int) -> str:
         """One HTML file that plays the chain of a picture, offline."""
@@ -176,7 +184,11 @@ class Actions:
         return html, paths
 
     def _fresh_folder(self) -> pathlib.Path:
-        return pathlib.Path(tempfile.mkdtemp(dir=self.folder))
+        """A folder for files to be downloaded; those of long ago are removed."""
+        for path in self.folder.glob("made_*"):
+            if time.time() - path.stat().st_mtime > LONGEST:
+                shutil.rmtree(path, ignore_errors=True)
+        return pathlib.Path(tempfile.mkdtemp(prefix="made_", dir=self.folder))
 
 
 def present(recording: Recording | None) -> Recording:

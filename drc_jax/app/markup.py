@@ -17,36 +17,39 @@ STYLE = """
   color: inherit; }
 .drc p { margin: .4em 0; max-width: 46em; overflow-wrap: anywhere; }
 .drc .grid { display: grid; gap: 10px; margin: 0 0 .6em;
-  grid-template-columns: repeat(var(--columns, 6), minmax(0, 1fr)); }
-.drc .large { --columns: 3; max-width: 780px; }
+  grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); --columns: var(--wide, 6); }
+.drc .large { --wide: 3; max-width: 780px; }
 .drc figure { margin: 0; min-width: 0; }
 .drc figcaption { font-size: .85em; line-height: 1.25; margin: .25em 0 0; overflow-wrap: anywhere;
-  color: var(--body-text-color-subdued, inherit); }
+  color: inherit; opacity: .8; }
 .drc figure img { display: block; width: 100%; height: auto; border-radius: 4px; margin: 0;
   background: #808080; }
 .drc img.pixels { image-rendering: pixelated; }
 .drc img.clear { background: repeating-conic-gradient(#999 0 25%, #666 0 50%) 0 / 16px 16px; }
-.drc .charts { display: grid; gap: 10px 18px; max-width: 1000px;
-  grid-template-columns: repeat(auto-fill, minmax(min(15em, 100%), 1fr)); }
+.drc .charts { display: grid; gap: 12px 18px; max-width: 1100px;
+  grid-template-columns: repeat(auto-fill, minmax(min(9.5em, 100%), 1fr)); }
 .drc svg { display: block; width: 100%; height: auto; overflow: visible; }
 .drc svg text { font-size: 10px; fill: currentColor; opacity: .75; }
 .drc svg .axis { stroke: currentColor; opacity: .3; fill: none; vector-effect: non-scaling-stroke; }
 .drc svg .line { stroke: #4f7cff; stroke-width: 1.6; fill: none; stroke-linejoin: round;
   vector-effect: non-scaling-stroke; }
 .drc svg .mark { stroke: #e8792b; stroke-width: 1.2; vector-effect: non-scaling-stroke; }
+.drc .scroll { overflow-x: auto; }
+.drc .scroll img { max-width: max(100%, 560px); border-radius: 4px; }
 .drc .error { color: #b42318; }
-.dark .drc .error { color: #ff9a8f; }
+.dark .drc .scroll { overflow-x: auto; }
+.drc .scroll img { max-width: max(100%, 560px); border-radius: 4px; }
+.drc .error { color: #ff9a8f; }
 @container (max-width: 34em) {
   .drc .grid { --columns: 3; gap: 6px; }
   .drc .two { --columns: 2; }
   .drc .charts { grid-template-columns: repeat(2, minmax(0, 1fr)); }
-  .drc svg text { font-size: 14px; }
 }
 """
 """For everything here; colours come from the page around it, light or dark."""
 
-WIDTH, HEIGHT = 240, 90  # of a chart, in its own units
-LEFT, _TOP, _BOTTOM = 44, 8, 14
+WIDTH, HEIGHT = 176, 84  # of a chart, in its own units
+LEFT, _TOP, _BOTTOM = 40, 8, 14
 _POINTS = 400  # more are not seen
 
 
@@ -99,24 +102,33 @@ def figure(picture: np.ndarray, caption: str, kind: str = "pixels") -> str:
 
 def grid(figures: Sequence[str], kind: str = "", columns: int = 0) -> str:
     """Figures side by side: ``large`` three by three, ``two`` by two where it is narrow."""
-    style = f' style="--columns: {columns}"' if columns else ""
+    style = f' style="--wide: {columns}"' if columns else ""
     return f'<div class="grid {kind}"{style}>{"".join(figures)}</div>'
 
 
 def charts(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], mark: float | None = None
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    mark: float | None = None,
+    until: float | None = None,
 ) -> str:
     """Curves side by side, each with an axis of its own.
 
     Args:
       curves: by title, x and y.
-      mark: an x to be marked, whose y is told in the titles.
+      mark: an x to be marked, whose y is told in the titles; None for the last.
+      until: where the axes end; None for the last x.
     """
-    drawn = [chart(title, xs, ys, mark) for title, (xs, ys) in curves.items()]
+    drawn = [chart(title, xs, ys, mark, until) for title, (xs, ys) in curves.items()]
     return f'<div class="charts">{"".join(drawn)}</div>'
 
 
-def chart(title: str, xs: Sequence[float], ys: Sequence[float], mark: float | None = None) -> str:
+def chart(
+    title: str,
+    xs: Sequence[float],
+    ys: Sequence[float],
+    mark: float | None = None,
+    until: float | None = None,
+) -> str:
     """One curve as inline SVG; gaps where y is no finite number."""
     pairs = [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
     told = ""
@@ -125,19 +137,22 @@ def chart(title: str, xs: Sequence[float], ys: Sequence[float], mark: float | No
         told = f"{short(y)} at step {short(x)}"
     label = text(title)
     return (
-        f'<figure class="chart"><figcaption>{label}: <b>{told}</b></figcaption>'
-        f"{_drawn(label, pairs, mark)}</figure>"
+        f'<figure class="chart"><figcaption>{label}<br><b>{told}</b></figcaption>'
+        f"{_drawn(label, pairs, mark, until)}</figure>"
     )
 
 
-def _drawn(label: str, pairs: Sequence[tuple[float, float]], mark: float | None) -> str:
+def _drawn(
+    label: str, pairs: Sequence[tuple[float, float]], mark: float | None, until: float | None
+) -> str:
     if not pairs:
         return ""
     stride = math.ceil(len(pairs) / _POINTS)
     pairs = [*pairs[:-1:stride], pairs[-1]]
     low, high = _limits([y for _, y in pairs])
     more = "+" if any(y > high for _, y in pairs) else ""
-    first, last = pairs[0][0], max(pairs[-1][0], pairs[0][0] + 1e-9)
+    first = pairs[0][0]
+    last = max(pairs[-1][0] if until is None else until, first + 1)
 
     def across(x: float) -> float:
         return LEFT + (x - first) / (last - first) * (WIDTH - LEFT)
@@ -164,9 +179,8 @@ def _drawn(label: str, pairs: Sequence[tuple[float, float]], mark: float | None)
 
 
 def _limits(ys: Sequence[float]) -> tuple[float, float]:
-    """The range drawn: less the largest twentieth of the values, as where a chain starts."""
-    ordered = sorted(ys)
-    low, high = ordered[0], ordered[math.ceil(0.95 * (len(ordered) - 1))]
+    """The range drawn; the first twentieth does not count at its upper end, as of a fresh chain."""
+    low, high = min(ys), max(ys[len(ys) // 20 :])
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
@@ -174,4 +188,4 @@ def short(number: float) -> str:
     """A number in few characters."""
     if number == int(number) and abs(number) < 1e5:
         return str(int(number))
-    return f"{number:.4g}"
+    return str(round(number)) if 1e4 <= abs(number) < 1e6 else f"{number:.4g}"

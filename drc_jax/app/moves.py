@@ -51,13 +51,10 @@ def sample(run: Run, count: int, steps: int, seed: int) -> str:
     pi = np.asarray(regions.pi)[:count]
     weight = 1.0 - pi[:, -1]
     images = np.asarray(regions.images)[:count]
-    rows = {
-        "sample": to_uint8(np.asarray(regions.reconstruction)[:count]),
-        "background": to_uint8(images[:, -1]),
-        "mask": shares(pi),
-    }
+    rows = {"sample": to_uint8(np.asarray(regions.reconstruction)[:count])}
     if images.shape[1] == 2:
         rows["foreground"] = cut_out(images[:, 0], weight)
+    rows |= {"background": to_uint8(images[:, -1]), "mask": shares(pi)}
     return markup.block(
         *(
             markup.grid([markup.figure(row[i], name) for name, row in rows.items()], "two")
@@ -109,6 +106,8 @@ def swap(run: Run, recording: Recording | None, first: int, second: int) -> str:
     recording = present(recording)
     if len(recording.names) < 2:
         raise UserError("Run a chain with two pictures or more first; their backgrounds swap.")
+    if not 0 <= min(first, second) <= max(first, second) < len(recording.names):
+        raise UserError(f"These pictures have numbers up to {len(recording.names)}.")
     if first == second:
         raise UserError("Choose two different pictures.")
     z = jnp.asarray(recording.latents()[[first, second]])

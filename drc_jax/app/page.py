@@ -16,16 +16,13 @@ from drc_jax.evaluation.cutouts import CROPS, FORMATS
 from drc_jax.runs.trained import Run
 
 TITLE = "Deep Region Competition"
-STYLE = (
-    markup.STYLE
-    + """
-.drc .scroll { overflow-x: auto; }
-.drc .scroll img { max-width: none; border-radius: 4px; }
-.gallery-item img, .gallery img { image-rendering: auto; }
-"""
-)
+HEAD = f"""<style>{markup.STYLE}
+.html-container {{ padding: 0 !important; }}
+.drc h1 {{ font-size: 1.5em; font-weight: 650; line-height: 1.2; margin: 0; }}
+</style>"""
+"""The style, not given to Gradio as CSS, which it would rewrite and lose parts of."""
 
-_EXAMPLES = 5
+_EXAMPLES = 4
 _EXAMPLE_SIDE = 256
 _SECONDS = 3.0  # between looks at a run's folder
 _LONGEST = 20  # visitors that may wait
@@ -57,14 +54,17 @@ def build(run: Run, title: str, folder: pathlib.Path, workdir: pathlib.Path | No
     quick: dict[str, Any] = dict(queue=False, show_progress="hidden", api_visibility="private")
 
     with gr.Blocks(
-        title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)
+        title=TITLE,
+        analytics_enabled=False,
+        fill_width=True,
+        delete_cache=(600, int(actions.LONGEST)),
     ) as page:
-        recording = gr.State(None, time_to_live=3600)
-        gr.Markdown(f"# {TITLE}")
-        gr.HTML(markup.block(markup.paragraph(title)))
+        recording = gr.State(None, time_to_live=actions.LONGEST)
+        gr.HTML(markup.block(f"<h1>{TITLE}</h1>", markup.paragraph(title)))
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 files = gr.File(label=f"Pictures, up to {MOST}", file_count="multiple", height=150)
+                problems = gr.HTML(elem_id="problems", visible=False)
                 paths = examples(folder)
                 shown = gr.Dataset(
                     components=[gr.Image(visible=False)],
@@ -72,11 +72,6 @@ def build(run: Run, title: str, folder: pathlib.Path, workdir: pathlib.Path | No
                     label="Or an example",
                     type="index",
                 )
-                seen = gr.HTML()
-                with gr.Row():
-                    go = gr.Button("Run", variant="primary", min_width=80, elem_id="go")
-                    stop = gr.Button("Stop", min_width=80, elem_id="stop")
-                status = gr.HTML(elem_id="status")
                 test_steps = run.method.test_steps(run.config)
                 steps = gr.Slider(
                     1,
@@ -86,6 +81,10 @@ def build(run: Run, title: str, folder: pathlib.Path, workdir: pathlib.Path | No
                     label="Langevin steps",
                     elem_id="steps",
                 )
+                with gr.Row():
+                    go = gr.Button("Run", variant="primary", min_width=80, elem_id="go")
+                    stop = gr.Button("Stop", min_width=80, elem_id="stop")
+                status = gr.HTML(elem_id="status")
                 with gr.Accordion("More settings", open=False):
                     start = gr.Radio(chains.starts(run), value="prior", label="Chains start at")
                     restarts = gr.Slider(
@@ -99,6 +98,7 @@ def build(run: Run, title: str, folder: pathlib.Path, workdir: pathlib.Path | No
                     crop = gr.Radio(
                         list(CROPS), value="stretch", label="A picture that is not square"
                     )
+                seen = gr.HTML(elem_id="seen")
             with gr.Column(scale=5, min_width=320):
                 picture = gr.Dropdown([], label="Picture", visible=False, elem_id="picture")
                 with gr.Tabs():
@@ -162,26 +162,30 @@ def build(run: Run, title: str, folder: pathlib.Path, workdir: pathlib.Path | No
             **alone,
         )
         stop.click(None, cancels=[running], api_visibility="private").then(
-            lambda found: _sentence(f"{act.status(found)} Stopped." if found else "Stopped."),
+            lambda found: _sentence(act.stopped(found)),
             recording,
             status,
             **quick,
         )
 
-        def look(found: Any, step: int, picture: int | None) -> tuple[str, str]:
+        def look(files: list[str] | None, crop: str) -> tuple[Any, str]:
+            problems, seen = act.look(files, crop)
+            return gr.update(value=problems, visible=bool(problems)), seen
+
+        def show(found: Any, step: int, picture: int | None) -> tuple[str, str]:
             view = act.view(found, int(step), picture or 0)
             return view.panels, view.curves
 
         for trigger in (step.input, picture.input):
             trigger(
-                look,
+                show,
                 [recording, step, picture],
                 [panels, curves],
                 trigger_mode="always_last",
                 **quick,
             )
         for trigger in (files.change, crop.change):
-            trigger(act.look, [files, crop], seen, **quick)
+            trigger(look, [files, crop], [problems, seen], **quick)
         shown.click(lambda index: [paths[index]], shown, files, **quick)
         keep.click(
             says(
@@ -201,7 +205,7 @@ def examples(folder: pathlib.Path) -> list[str]:
     """Generated scenes as files, drawn anew."""
     paths = []
     for index in range(_EXAMPLES):
-        scene = scenes.generate(index, size=_EXAMPLE_SIDE, seed=1, split="examples")
+        scene = scenes.generate(index, size=_EXAMPLE_SIDE, seed=4, split="examples")
         path = folder / f"scene_{index + 1}.png"
         Image.fromarray(np.asarray(scene.image)).save(path)
         paths.append(str(path))

@@ -82,7 +82,7 @@ def served(
                 pwa=False,
                 mcp_server=False,
                 theme=gradio.themes.Base(**fonts),
-                css=pages.STYLE,
+                head=pages.HEAD,
                 app_kwargs={"middleware": [_policy()]},
             )
         except OSError as error:
