@@ -69,7 +69,8 @@ def _converted(
     except ImportError as error:
         raise UserError(f"ONNX needs jax2onnx ({error}): pip install -e '.[onnx]'") from None
     specification = jax.ShapeDtypeStruct(shape, jnp.float32)
-    model = to_onnx(
-        program, [specification], model_name="drc", input_names=[name], output_names=outputs
-    )
+    with jax.numpy_rank_promotion("allow"):  # which jax2onnx needs for biases
+        model = to_onnx(
+            program, [specification], model_name="drc", input_names=[name], output_names=outputs
+        )
     return model.SerializeToString()
