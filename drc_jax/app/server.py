@@ -133,7 +133,11 @@ class Stop:
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._write_end, False)
         self._old_wakeup = signal.set_wakeup_fd(self._write_end)
-        self._old_handlers = {number: signal.signal(number, _ignore) for number in SIGNALS}
+        self._old_handlers = {
+            number: signal.signal(number, _ignore)
+            for number in SIGNALS
+            if signal.getsignal(number) is not signal.SIG_IGN  # as nohup does
+        }
         return self
 
     def wait(self) -> int:

@@ -12,7 +12,7 @@ from PIL import Image
 import drc_jax
 from drc_jax.config import SamplerConfig, TrainConfig
 from drc_jax.model.encoder import init_encoder
-from drc_jax.training.method import Run
+from drc_jax.runs.trained import Run
 from tests.helpers.small import ONE_BLOCK
 
 SAMPLER = SamplerConfig(
