@@ -79,8 +79,8 @@ class Actions:
         found, problems = pictures.read(paths, self.config.image_size, settings.crop)
         if not found:
             raise UserError(" ".join(problems))
-        for recording in chains.recorded(self.run, found, settings):
-            yield recording, self.view(recording)
+        recorded = chains.recorded(self.run, found, settings)
+        return ((recording, self.view(recording)) for recording in recorded)
 
     def view(self, recording: Recording | None, step: int | None = None, picture: int = 0) -> View:
         """A frame of a recording: the newest, or the newest up to a step.
@@ -135,8 +135,9 @@ class Actions:
 
     def stopped(self, recording: Recording | None) -> str:
         """The same after a visitor has pressed Stop."""
-        told = self.status(recording)
-        return told if recording is not None and recording.is_complete else f"{told} Stopped."
+        if recording is None or not recording.ends:
+            return "Stopped. What is being compiled has to end before the next run begins."
+        return self.status(recording) + ("" if recording.is_complete else " Stopped.")
 
     def player_file(self, recording: Recording | None, picture: int) -> str:
         """One HTML file that plays the chain of a picture, offline."""

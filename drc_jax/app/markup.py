@@ -27,7 +27,7 @@ STYLE = """
 .drc img.pixels { image-rendering: pixelated; }
 .drc img.clear { background: repeating-conic-gradient(#999 0 25%, #666 0 50%) 0 / 16px 16px; }
 .drc .charts { display: grid; gap: 12px 18px; max-width: 1100px;
-  grid-template-columns: repeat(auto-fill, minmax(min(9.5em, 100%), 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(min(9.5em, 100%), 1fr)); }
 .drc svg { display: block; width: 100%; height: auto; overflow: visible; }
 .drc svg text { font-size: 10px; fill: currentColor; opacity: .75; }
 .drc svg .axis { stroke: currentColor; opacity: .3; fill: none; vector-effect: non-scaling-stroke; }

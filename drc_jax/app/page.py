@@ -26,7 +26,13 @@ _EXAMPLE_SIDE = 256
 _LONGEST = 20  # visitors that may wait
 
 
-def build(run: Run, title: str, folder: pathlib.Path, workdir: pathlib.Path | None = None) -> Any:
+def build(
+    run: Run,
+    title: str,
+    folder: pathlib.Path,
+    workdir: pathlib.Path | None = None,
+    limits: str = "",
+) -> Any:
     """Lays the page out.
 
     Args:
@@ -34,6 +40,7 @@ def build(run: Run, title: str, folder: pathlib.Path, workdir: pathlib.Path | No
       title: what is shown of the model in a line, plain text.
       folder: for examples and files to be downloaded; it must exist.
       workdir: the run's folder, for the tab ``run``; None leaves it out.
+      limits: what is known of the model's limits, plain text.
 
     Returns:
       A queued ``gradio.Blocks``, to be launched.
@@ -59,6 +66,9 @@ def build(run: Run, title: str, folder: pathlib.Path, workdir: pathlib.Path | No
     ) as page:
         recording = gr.State(None, time_to_live=actions.LONGEST)
         gr.HTML(markup.block(f"<h1>{TITLE}</h1>", markup.paragraph(title)))
+        if limits:
+            with gr.Accordion("What this model can and cannot do", open=False):
+                gr.HTML(tabs.sentence(limits))
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 files = gr.File(label=f"Pictures, up to {MOST}", file_count="multiple", height=150)
@@ -131,13 +141,11 @@ def build(run: Run, title: str, folder: pathlib.Path, workdir: pathlib.Path | No
             crop: str,
         ) -> Iterator[tuple[Any, ...]]:
             settings = chains.Settings(int(steps), start, int(restarts), int(seed or 0), crop)
-            yield (
-                gr.skip(),
-                tabs.sentence("Reading; a first chain compiles for a while."),
-                *[gr.skip()] * 6,
-            )
+            views = act.watch(files, settings)
+            waiting = tabs.sentence("Started; the first chain of this size compiles for a while.")
+            yield None, waiting, "", "", gr.update(visible=False), *[gr.skip()] * 3
             chosen: tuple[Any, ...] = ()
-            for found, view in act.watch(files, settings):
+            for found, view in views:
                 steps_seen = found.steps()
                 every = steps_seen[1] if len(steps_seen) > 1 else 1
                 slider = gr.update(

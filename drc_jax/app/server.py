@@ -37,6 +37,7 @@ def served(
     title: str,
     *,
     workdir: pathlib.Path | None = None,
+    limits: str = "",
     host: str = "127.0.0.1",
     port: int | None = None,
 ) -> Iterator[str]:
@@ -46,6 +47,7 @@ def served(
       run: a run of DRC.
       title: what is shown of it, plain text.
       workdir: its folder, for the tab ``run``.
+      limits: what is known of its limits, plain text.
       host: the address to listen at.
       port: None for the first free one from 7860.
 
@@ -63,7 +65,7 @@ def served(
 
         folder = pathlib.Path(name) / "made"
         folder.mkdir()
-        page = pages.build(run, title, folder, workdir)
+        page = pages.build(run, title, folder, workdir, limits)
         fonts = dict(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
         try:
             _, address, _ = page.launch(

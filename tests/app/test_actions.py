@@ -56,7 +56,7 @@ def test_three_hundred_files_of_all_kinds_are_shown_or_named(act, tmp_path):
         (sentence,) = re.findall(r'<p class="error">(.*?)</p>', problems)
         assert re.fullmatch(r"[^\n<>]{5,400}\.", sentence), sentence
         with pytest.raises(drc_jax.UserError):
-            next(act.watch([str(root / name)], SETTINGS))
+            act.watch([str(root / name)], SETTINGS)
     assert list((tmp_path / "made").iterdir()) == []
 
 
@@ -115,6 +115,7 @@ def test_a_chain_that_was_stopped_can_be_looked_at(act, photos):
     for _ in range(3):
         recording, _ = next(seen)
     seen.close()
+    assert act.stopped(None).startswith("Stopped. ")
     assert act.stopped(recording) == "Step 400 of 10000. Stopped."
     assert len(images(act.view(recording, 200).panels)) == 6
     assert moves.objects(recording, 0) and act.extract(recording, 0, False, "png")[1]
@@ -127,7 +128,7 @@ def test_nothing_to_run_on_is_a_sentence(act, photos, tmp_path):
         ([str(tmp_path / "gone.png")], "gone.png cannot be read: No such file"),
     ):
         with pytest.raises(drc_jax.UserError, match=message):
-            next(act.watch(paths, SETTINGS))
+            act.watch(paths, SETTINGS)
     for action in (
         lambda: act.extract(None, 0, False, "png"),
         lambda: act.player_file(None, 0),
