@@ -59,9 +59,10 @@ class Actions:
         found, problems = pictures.read(paths or [], self.config.image_size, crop)
         squares = [markup.figure(picture.square, picture.name) for picture in found]
         side = self.config.image_size
+        told = [markup.paragraph(problem, "problem") for problem in problems]
         seen = [markup.paragraph(f"What the model sees, {side}x{side} pixels:")]
         return (
-            markup.block(*(markup.paragraph(each, "error") for each in problems)) * bool(problems),
+            markup.block(*told) if told else "",
             markup.block(*seen, markup.grid(squares, columns=4)) if squares else "",
         )
 

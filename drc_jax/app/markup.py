@@ -36,10 +36,7 @@ STYLE = """
 .drc svg .mark { stroke: #e8792b; stroke-width: 1.2; vector-effect: non-scaling-stroke; }
 .drc .scroll { overflow-x: auto; }
 .drc .scroll img { max-width: max(100%, 560px); border-radius: 4px; }
-.drc .error { color: #b42318; }
-.dark .drc .scroll { overflow-x: auto; }
-.drc .scroll img { max-width: max(100%, 560px); border-radius: 4px; }
-.drc .error { color: #ff9a8f; }
+.drc p.problem { color: #d8463a; }
 @container (max-width: 34em) {
   .drc .grid { --columns: 3; gap: 6px; }
   .drc .two { --columns: 2; }

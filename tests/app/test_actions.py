@@ -53,7 +53,7 @@ def test_three_hundred_files_of_all_kinds_are_shown_or_named(act, tmp_path):
     for name in (*expected.damaged, *(n for n in expected.ignored if (root / n).is_file())):
         problems, seen = act.look([str(root / name)], "stretch")
         assert not seen, name
-        (sentence,) = re.findall(r'<p class="error">(.*?)</p>', problems)
+        (sentence,) = re.findall(r'<p class="problem">(.*?)</p>', problems)
         assert re.fullmatch(r"[^\n<>]{5,400}\.", sentence), sentence
         with pytest.raises(drc_jax.UserError):
             act.watch([str(root / name)], SETTINGS)
