@@ -282,3 +282,13 @@ def test_a_photograph_is_not_kept_at_its_full_size(tmp_path):
     ((found,), problems) = pictures.read([str(path)], 8, "centre")
     assert found.square.shape == (8, 8, 3) and not problems
     assert read_picture(path).shape == (2000, 3000, 3)
+
+
+def test_a_picture_has_a_most_of_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MOST_PIXELS", 1_000_000)
+    path = tmp_path / "large.png"
+    Image.new("RGB", (3000, 2000)).save(path)
+    found, (problem,) = pictures.read([str(path)], 8, "stretch")
+    assert not found and problem == (
+        "large.png has 6 million pixels, and 1 million are the most here."
+    )
