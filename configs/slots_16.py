@@ -15,10 +15,10 @@ from configs import slots
 def get_config() -> ConfigDict:
     """A locked ConfigDict with every field of ``TrainConfig``."""
     config = slots.get_config()
-    config.model.generator_channels = (24, 24, 12)
+    config.model.generator_channels = (16, 16, 12)
     config.model.classifier_channels = (8, 16)
     config.model.langevin_weight = 16.0
-    config.iterations = 250
-    config.image_every = 250
+    config.iterations = 200
+    config.image_every = 200
     config.checkpoint_every = 50
     return config

@@ -77,6 +77,8 @@ LONG = (
     "test_devices.py",
     "test_train_experiment.py",
     "test_programs.py",
+    "test_listing.py",
+    "test_export.py",
     "test_compare_program.py",
     "test_photographs.py",
     "test_exactness.py",

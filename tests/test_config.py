@@ -102,6 +102,7 @@ def test_scene_options_name_the_folder_of_their_data():
     assert name() == name(objects=(1, 2), shading="shaded") == "scenes_128"
     assert name(objects=(1, 3), shading="flat") == "scenes_objects1-3_flat_128"
     assert name(touching=True, one_hue=True) == "scenes_touching_one_hue_128"
+    assert name(floor="coloured") == "scenes_coloured_128"
     assert name(shading="flat", path="data/own") == "own"
 
 

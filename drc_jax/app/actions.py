@@ -162,9 +162,7 @@ class Actions:
             photo = decode.read_picture(recording.paths[picture])
             assert regions.foreground_weight is not None
             weight, background = regions.foreground_weight[picture], regions.images[picture, -1]
-            made = cutouts.files(
-                photo, weight, background, recording.crop, soft, False, file_format
-            )
+            made = cutouts.files(photo, weight, background, recording.crop, soft, file_format)
         except (decode.NotAPictureError, decode.UnreadableError) as error:
             raise UserError(f"{name} {error}.") from None
         folder, shown, paths = self._fresh_folder(), [], []

@@ -1,7 +1,7 @@
 """A training run: what every method's run shares, and the run of DRC."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from drc_jax.config.fields import check, field
 from drc_jax.config.model import (
@@ -96,8 +96,8 @@ class DataConfig(SceneOptions):
 class RunConfig:
     """What the training run of any method has; each method's config adds its own fields.
 
-    A subclass sets `method`, has an `image_size` (a property or a field), and calls
-    ``super().__post_init__()`` where it has checks of its own.
+    A subclass sets `method`, has a ``model`` with an ``image_size`` or a field ``image_size``, and
+    calls ``super().__post_init__()`` where it has checks of its own.
 
     Attributes:
       method: the method's name, the same for all configs of a class; stored with every run.
@@ -141,8 +141,8 @@ class RunConfig:
 
     @property
     def image_size(self) -> int:
-        """Side of the images in pixels."""
-        raise NotImplementedError(f"{type(self).__name__} has no image_size")
+        """Side of the images in pixels: the model's."""
+        return cast(Any, self).model.image_size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,8 +175,3 @@ class TrainConfig(RunConfig):
                 f"images_at_once must be 0 or divide the {share} images that each device has of a "
                 f"batch, got {self.images_at_once}"
             )
-
-    @property
-    def image_size(self) -> int:
-        """Side of the images in pixels: the model's."""
-        return self.model.image_size

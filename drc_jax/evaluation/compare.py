@@ -1,6 +1,7 @@
 """Several methods on the same images: which runs belong together, their means and their spread."""
 
 import statistics
+import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from drc_jax.data.packed.format import PackedSplit
 from drc_jax.errors import UserError
 from drc_jax.evaluation import metrics
 from drc_jax.evaluation.evaluate import evaluate
-from drc_jax.evaluation.regions import InferBatch
+from drc_jax.evaluation.regions import InferBatch, Regions
 from drc_jax.evaluation.report import Evaluation, Report, Score
 
 COLUMNS = {"fixed": "fixed", "set": "best per set", "image": "best per image"}
@@ -32,6 +33,8 @@ class Entrant(NamedTuple):
       training_seconds: None where the run has no record of it.
       figure: how its regions are drawn, a key of `compare_figures.FIGURES`.
       column: which of `COLUMNS` its paper reports, ``fixed`` or ``set``.
+      summary: one line on the ``outcomes`` of its regions, int [N], one for each image; None for
+        methods whose regions have none.
     """
 
     method: str
@@ -45,13 +48,24 @@ class Entrant(NamedTuple):
     training_seconds: float | None = None
     figure: str = "regions"
     column: str = "fixed"
+    summary: Callable[[np.ndarray], str] | None = None
 
 
 class Result(NamedTuple):
-    """An entrant and what it scored."""
+    """An entrant and what it scored.
+
+    Attributes:
+      entrant: who.
+      evaluation: the scores and the images behind them.
+      seconds_per_image: of inference, without the first block of images, which may compile; None
+        where there is no other.
+      remark: the entrant's ``summary`` of all images; empty where it has none.
+    """
 
     entrant: Entrant
     evaluation: Evaluation
+    seconds_per_image: float | None = None
+    remark: str = ""
 
     @property
     def column(self) -> str:
@@ -102,16 +116,17 @@ class Group(NamedTuple):
 
     def spread(self, value: Callable[[Report], float | None]) -> Spread | None:
         """Of a number of each run's report; None where a run has no such number."""
-        found = [value(result.evaluation.report) for result in self.results]
-        numbers = [number for number in found if number is not None]
-        return Spread.of(numbers) if len(numbers) == len(found) else None
+        return _spread([value(result.evaluation.report) for result in self.results])
 
     @property
     def training_seconds(self) -> Spread | None:
         """Of the runs' training; None where a run has no record of it."""
-        found = [result.entrant.training_seconds for result in self.results]
-        numbers = [number for number in found if number is not None]
-        return Spread.of(numbers) if len(numbers) == len(found) else None
+        return _spread([result.entrant.training_seconds for result in self.results])
+
+    @property
+    def seconds_per_image(self) -> Spread | None:
+        """Of the runs' inference; None where a run has no such number."""
+        return _spread([result.seconds_per_image for result in self.results])
 
 
 class Comparison(NamedTuple):
@@ -178,9 +193,10 @@ def compare(
     split.require_masks()
     results, failed = [], []
     for entrant in entrants:
+        watched = _Watched(entrant.infer_batch)
         try:
             found = evaluate(
-                entrant.infer_batch,
+                watched,
                 split,
                 mean_train_mask=mean_train_mask,
                 settings=entrant.settings,
@@ -189,10 +205,42 @@ def compare(
         except UserError as error:
             failed.append((entrant.path, str(error)))
         else:
-            results.append(Result(entrant, found))
+            remark = entrant.summary(watched.outcomes(len(split))) if entrant.summary else ""
+            results.append(Result(entrant, found, watched.seconds_per_image, remark))
     if not results:
         raise UserError(f"no entrant has any scores; {failed[0][0]}: {failed[0][1]}")
     return Comparison(_grouped(results), failed)
+
+
+class _Watched:
+    """An inference that keeps what it cost and the outcomes of its images."""
+
+    def __init__(self, infer_batch: InferBatch) -> None:
+        self._infer_batch = infer_batch
+        self._seconds: list[float] = []  # per image, of each block
+        self._outcomes: list[int] = []
+
+    def __call__(self, images: np.ndarray) -> Regions:
+        begin = time.perf_counter()
+        regions = self._infer_batch(images)
+        np.asarray(regions.pi)  # waits for it
+        self._seconds.append((time.perf_counter() - begin) / len(images))
+        self._outcomes.extend(getattr(regions, "outcomes", ()))
+        return regions
+
+    @property
+    def seconds_per_image(self) -> float | None:
+        return statistics.mean(self._seconds[1:]) if len(self._seconds) > 1 else None
+
+    def outcomes(self, count: int) -> np.ndarray:
+        """Of the first ``count`` images; those after them fill up the last block."""
+        return np.array(self._outcomes[:count], int)
+
+
+def _spread(values: Sequence[float | None]) -> Spread | None:
+    """None where a value is None."""
+    numbers = [value for value in values if value is not None]
+    return Spread.of(numbers) if len(numbers) == len(values) else None
 
 
 def _named(

@@ -68,6 +68,9 @@ def _page(comparison: Comparison, drawn: dict[str, bytes]) -> str:
             for path, why in comparison.failed
         ),
         page.figure(drawn["overview"], _OVERVIEW),
+        page.heading("Costs"),
+        page.table(compare_tables.costs(comparison)),
+        *(page.paragraph(printable(remark)) for remark in compare_tables.remarks(comparison)),
     ]
     for i, group in enumerate(comparison.groups, 1):
         body += [

@@ -32,8 +32,7 @@ def means(comparison: Comparison) -> Table:
     A star is at the column that the method's paper reports.
     """
     has_labels = comparison.report.labels is not None
-    heading = ["method", "runs", *COLUMNS.values(), *(OBJECTS.values() if has_labels else ())]
-    rows = [[*heading, "parameters", "iterations", "training time"]]
+    rows = [["method", "runs", *COLUMNS.values(), *(OBJECTS.values() if has_labels else ())]]
     for group in comparison.groups:
         row = [printable(group.name), str(len(group.results))]
         for column in COLUMNS:
@@ -41,13 +40,7 @@ def means(comparison: Comparison) -> Table:
             row.append(_scores(group, column) + star)
         if has_labels:
             row += [_percent(group.spread(_label(name))) for name in OBJECTS]
-        time = group.training_seconds
-        rows.append([
-            *row,
-            count(group.first.entrant.num_parameters),
-            iterations(group.first.entrant),
-            "-" if time is None else duration(time.mean),
-        ])  # fmt: skip
+        rows.append(row)
     for name, label in FLOORS.items():
         score = comparison.report.floors[name]
         if score is not None:
@@ -56,19 +49,41 @@ def means(comparison: Comparison) -> Table:
     return rows
 
 
+def costs(comparison: Comparison) -> Table:
+    """A row for each method: what it learnt and how long that and inference took, as means."""
+    rows = [["method", "parameters", "iterations", "training time", "inference of an image"]]
+    for group in comparison.groups:
+        training, inference = group.training_seconds, group.seconds_per_image
+        rows.append([
+            printable(group.name),
+            count(group.first.entrant.num_parameters),
+            iterations(group.first.entrant),
+            "-" if training is None else duration(training.mean),
+            "-" if inference is None else milliseconds(inference.mean),
+        ])  # fmt: skip
+    return rows
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """What methods say of their images, such as how many of them were refused."""
+    results = [result for group in comparison.groups for result in group.results]
+    return [f"{result.entrant.path}: {result.remark}." for result in results if result.remark]
+
+
 def every_run(comparison: Comparison) -> Table:
     """A row for each run: its seed, its scores x100, and what it cost."""
     rows = [["run", "method", "seed", *COLUMNS.values(), "error", "iterations", "training time"]]
     for group in comparison.groups:
-        for entrant, evaluation in group.results:
-            scores = in_columns(evaluation.report).values()
+        for result in group.results:
+            entrant, report = result.entrant, result.evaluation.report
+            scores = in_columns(report).values()
             seconds = entrant.training_seconds
             rows.append([
                 printable(entrant.path),
                 printable(group.name),
                 "-" if entrant.seed is None else str(entrant.seed),
                 *("-" if score is None else both(score) for score in scores),
-                f"{evaluation.report.reconstruction_error:.4f}",
+                f"{report.reconstruction_error:.4f}",
                 iterations(entrant),
                 "-" if seconds is None else duration(seconds),
             ])  # fmt: skip
@@ -76,11 +91,13 @@ def every_run(comparison: Comparison) -> Table:
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """Both tables; what methods and files are called is escaped."""
+    """All tables; what methods and files are called is escaped."""
     report = comparison.report
     parts = [
         f"Split {report.split}, {report.num_images} images; {explanation(comparison)}",
         _markdown(means(comparison)),
+        _markdown(costs(comparison)),
+        *map(_md, remarks(comparison)),
         _markdown(every_run(comparison)),
     ]
     parts += [f"{_md(path)} has no scores: {_md(why)}" for path, why in comparison.failed]
@@ -88,8 +105,12 @@ def to_markdown(comparison: Comparison) -> str:
 
 
 def to_text(comparison: Comparison) -> str:
-    """The table of means for a terminal."""
-    table = means(comparison)
+    """The tables of means and of costs, and remarks, for a terminal."""
+    parts = [_text(means(comparison)), _text(costs(comparison)), *remarks(comparison)]
+    return "\n".join(parts)
+
+
+def _text(table: Table) -> str:
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     lines = []
     for row in table:
@@ -108,11 +129,12 @@ def to_csv(comparison: Comparison) -> str:
     scored = [f"{column}_{score}" for column in COLUMNS for score in ("iou", "dice")]
     writer.writerow([
         *("group", "method", "run", "seed", "iterations", "parameters", "training_seconds"),
-        *scored, *OBJECTS, "reconstruction_error", "predicted_share", "true_share",
+        *("seconds_per_image", *scored, *OBJECTS),
+        *("reconstruction_error", "predicted_share", "true_share"),
     ])  # fmt: skip
     for group in comparison.groups:
-        for entrant, evaluation in group.results:
-            report = evaluation.report
+        for result in group.results:
+            entrant, report = result.entrant, result.evaluation.report
             scores = in_columns(report)
             numbers: list[float | None] = []
             for score in scores.values():
@@ -127,6 +149,7 @@ def to_csv(comparison: Comparison) -> str:
                 entrant.iterations,
                 entrant.num_parameters,
                 "" if entrant.training_seconds is None else f"{entrant.training_seconds:.1f}",
+                "" if result.seconds_per_image is None else f"{result.seconds_per_image:.5f}",
                 *("" if number is None else f"{number:.6f}" for number in numbers),
             ])  # fmt: skip
     return buffer.getvalue()
@@ -154,8 +177,9 @@ def explanation(comparison: Comparison) -> str:
     text = (
         "cells are IoU / Dice x100, mean ± standard deviation over the runs. Columns must not be "
         "compared with each other: fixed uses no truth, the others choose orientation or slots "
-        "by the true masks. * is what the method's paper reports. Training time is that of the "
-        "iterations alone, without compiling, drawing and saving."
+        "by the true masks. * is what the method's paper reports. Times are those of the machines "
+        "at the time: of training the iterations alone, without compiling, drawing and saving; of "
+        "inference all blocks of images but the first, which may compile."
     )
     labels = comparison.report.labels
     if labels is not None and labels.foreground_ari is None:
@@ -190,6 +214,11 @@ def duration(seconds: float) -> str:
     if seconds >= 60:
         return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
     return f"{seconds:.1f} s"
+
+
+def milliseconds(seconds: float) -> str:
+    """Milliseconds in two digits, or seconds."""
+    return f"{1000 * seconds:.2g} ms" if seconds < 0.1 else f"{seconds:.2g} s"
 
 
 def _label(name: str) -> Callable[[Report], float | None]:
@@ -250,6 +279,7 @@ def _group_json(group: Group) -> dict[str, Any]:
         "iterations": entrant.iterations,
         "num_parameters": entrant.num_parameters,
         "training_seconds": _spread_json(group.training_seconds),
+        "seconds_per_image": _spread_json(group.seconds_per_image),
     }
 
 
@@ -262,5 +292,7 @@ def _run_json(result: Result) -> dict[str, Any]:
         "iterations": entrant.iterations,
         "num_parameters": entrant.num_parameters,
         "training_seconds": entrant.training_seconds,
+        "seconds_per_image": result.seconds_per_image,
+        "remark": result.remark,
         "report": dataclasses.asdict(result.evaluation.report),
     }

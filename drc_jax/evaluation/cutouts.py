@@ -76,8 +76,8 @@ def files(
     background: np.ndarray,
     crop: str,
     soft: bool,
-    refine: bool,
     file_format: str,
+    refine: bool = False,
 ) -> dict[str, tuple[str, bytes]]:
     """The files made of a photograph, each of its size but the last: see `extract.extract`.
 
@@ -85,7 +85,7 @@ def files(
       photo: uint8 [H, W, 3].
       weight: float32 [S, S] in [0, 1], the foreground's weight pi_f.
       background: float32 [S, S, 3] in [-1, 1].
-      crop, soft, refine, file_format: see `extract.extract`.
+      crop, soft, file_format, refine: see `extract.extract`.
 
     Returns:
       Folder to ending and content.
@@ -123,14 +123,19 @@ def files(
 
 
 def slot_files(
-    photo: np.ndarray, masks: np.ndarray, crop: str, soft: bool, refine: bool, file_format: str
+    photo: np.ndarray,
+    masks: np.ndarray,
+    crop: str,
+    soft: bool,
+    file_format: str,
+    refine: bool = False,
 ) -> dict[str, tuple[str, bytes]]:
     """The files made of a photograph in which a method finds exchangeable slots.
 
     Args:
       photo: uint8 [H, W, 3].
       masks: float32 [K, S, S] in [0, 1], each slot's mixing weights.
-      crop, soft, refine, file_format: see `extract.extract`.
+      crop, soft, file_format, refine: see `extract.extract`.
 
     Returns:
       Folder to ending and content.

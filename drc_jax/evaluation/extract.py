@@ -101,7 +101,7 @@ def extract(
     except OSError as error:
         raise UserError(f"cannot replace {root / FAILED}: {error.strerror}") from None
     stems = output_stems(names, decode.EXTENSIONS, cutouts.ENDINGS)
-    options = (crop, soft, refine, file_format)
+    options = (crop, soft, file_format, refine)
     num_done, num_no_files = 0, len(failed) + len(ignored)
     if progress is not None:
         progress(0, len(names))

@@ -305,8 +305,11 @@ def label_lines(report: Report) -> list[str]:
         "-" if rate is None else f"{100 * rate:.1f}%"
         for rate in (labels.split_rate, labels.missed_rate, labels.merge_rate)
     ]
+    several = f"FG-ARI is over the {labels.num_several} images of two objects or more"
+    if labels.foreground_ari is None:
+        several = "no FG-ARI: no image has two objects or more"
     lines = [
-        _label_line(labels),
+        f"{_label_scores(labels)}; {several}",
         f"per image {labels.objects:.2f} objects and {labels.slots:.2f} active slots",
         f"objects split {shares[0]}, missed {shares[1]}; slots that merge objects {shares[2]}",
     ]
@@ -314,16 +317,15 @@ def label_lines(report: Report) -> list[str]:
         counts = ", ".join(f"{kind} {count}" for kind, count in report.failures.items())
         lines.append(f"failures: {counts}")
     return lines + [
-        f"floor, {LABEL_FLOORS[name]}: {_label_line(floor)}"
+        f"{_label_scores(floor)}: {LABEL_FLOORS[name]}, a floor"
         for name, floor in report.label_floors.items()
     ]
 
 
-def _label_line(labels: LabelReport) -> str:
-    ari = "no FG-ARI: no image has two objects or more"
-    if labels.foreground_ari is not None:
-        ari = (
-            f"FG-ARI {100 * labels.foreground_ari:.1f} (over the {labels.num_several} images of "
-            "two objects or more)"
-        )
-    return f"{ari}, ARI {100 * labels.ari:.1f}, matched mIoU {100 * labels.matched_iou:.1f}"
+def _label_scores(labels: LabelReport) -> str:
+    scores = {
+        "FG-ARI": labels.foreground_ari,
+        "ARI": labels.ari,
+        "matched mIoU": labels.matched_iou,
+    }
+    return ", ".join(f"{name} {100 * s:.1f}" for name, s in scores.items() if s is not None)

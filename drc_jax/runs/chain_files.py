@@ -90,11 +90,6 @@ def create(
                 bank.write(np.asarray(chains).astype("<f4", copy=False).data)
 
 
-def num_bytes(num_images: int, latent_dim: int) -> int:
-    """Size of the two files in bytes."""
-    return len(NAMES) * num_images * 2 * latent_dim * 4
-
-
 def restore(saved: pathlib.Path, folder: pathlib.Path) -> None:
     """Makes the working files those of a checkpoint.
 

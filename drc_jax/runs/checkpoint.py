@@ -16,7 +16,7 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -24,6 +24,7 @@ import orbax.checkpoint as ocp
 
 from drc_jax import files
 from drc_jax.errors import UserError
+from drc_jax.runs.chain_store import CopyFiles
 from drc_jax.runs.saved import (
     CONFIG_FILE,
     DAMAGED_FOLDER,
@@ -238,7 +239,7 @@ class CheckpointWriter:
         self,
         step: int,
         state: Any,
-        copy_files: Callable[[pathlib.Path], concurrent.futures.Future[None]] | None = None,
+        copy_files: CopyFiles | None = None,
     ) -> None:
         """Starts saving ``state``, once the save before it has finished.
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from drc_jax.baselines import grabcut
 from drc_jax.config import RunConfig, to_dict
 from drc_jax.data.packed.format import PackedSplit
 from drc_jax.data.training_images import check_size, data_folder
@@ -20,6 +21,7 @@ from drc_jax.runs.trained import Run, load_run
 _FIGURES = {"grabcut": "cut-outs", "redo": "channels"}
 # ReDO's regions are exchangeable, and its first one is the foreground by chance alone.
 _COLUMNS = {"redo": "set"}
+_SUMMARIES = {"grabcut": grabcut.summary}
 # What does not change the result of a run of given length, or is not of the method.
 _APART = ("seed", "iterations", "log_every", "image_every", "checkpoint_every", "keep_checkpoints")
 
@@ -84,6 +86,7 @@ def _entrant(run: Run, path: str, config: Mapping[str, Any], seed: int, steps: i
         settings=settings | ({"langevin_steps": steps} if steps else {}),
         figure=_FIGURES.get(run.method.name, "regions"),
         column=_COLUMNS.get(run.method.name, "fixed"),
+        summary=_SUMMARIES.get(run.method.name),
     )
 
 

@@ -69,7 +69,7 @@ def check_room(mesh: Mesh, whole: Any, shared: Any) -> None:
         they have are believed to have enough.
     """
     own = mesh.local_devices
-    needed = _num_bytes(whole) + _num_bytes(shared) / mesh.size
+    needed = num_bytes(whole) + num_bytes(shared) / mesh.size
     room = (own[0].memory_stats() or {}).get("bytes_limit", 0)
     if own[0].platform == "cpu":  # whose devices have one memory
         needed *= len(own)
@@ -82,7 +82,7 @@ def check_room(mesh: Mesh, whole: Any, shared: Any) -> None:
         )
 
 
-def _num_bytes(tree: Any) -> float:
+def num_bytes(tree: Any) -> float:
     """Bytes of arrays or of their shapes."""
     return sum(float(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 

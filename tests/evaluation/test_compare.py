@@ -57,6 +57,7 @@ def entrant(predicted: np.ndarray, path: str, **fields) -> Entrant:
             images=np.stack([observed, observed], axis=1),
             reconstruction=observed,
             foreground_weight=None if fields.get("method") == "slots" else weight,
+            outcomes=images[:, 0, 0, 0],
         )
 
     fields = {"method": "drc", "config": "a", "settings": {}, **fields}
@@ -73,7 +74,13 @@ def found(split, masks) -> Comparison:
             entrant(shifted, "runs/drc_1", seed=1, num_parameters=1234567, training_seconds=140.0),
             entrant(shifted, HOSTILE, config="b"),
             entrant(~masks, "runs/slots", method="slots"),
-            entrant(masks, "configs/grabcut.py", method="grabcut", figure="cut-outs"),
+            entrant(
+                masks,
+                "configs/grabcut.py",
+                method="grabcut",
+                figure="cut-outs",
+                summary=lambda outcomes: f"the images {outcomes.tolist()}",
+            ),
             entrant(np.full(masks.shape, np.nan), "runs/diverged", method="bad"),
         ],
         split,
@@ -104,18 +111,41 @@ def test_the_table_of_means(found):
     table = rows(compare_tables.means(found))
     drc = table["drc 1"]
     assert re.fullmatch(r"\d\d\.\d ± \d\d\.\d / \d\d\.\d ± \d\d\.\d \*", drc["fixed"])
-    assert (drc["runs"], drc["parameters"], drc["training time"]) == ("2", "1.23 M", "2 min 00 s")
+    assert drc["runs"] == "2"
     redo = table["redo"]
     assert (redo["fixed"], redo["best per set"]) == ("0.0 / 0.0", "100.0 / 100.0 *")
     slots = table["slots"]
     assert (slots["fixed"], slots["best per set"]) == ("-", "100.0 / 100.0 *")
-    assert slots["best per image"] == "100.0 / 100.0" and slots["training time"] == "-"
+    assert slots["best per image"] == "100.0 / 100.0"
     share = found.report.true_share
     assert table["all foreground (floor)"]["fixed"].startswith(f"{100 * share:.1f} / ")
     assert table["mean mask (floor)"]["fixed"] == "0.0 / 0.0"
     assert "FG-ARI" not in drc  # the data have no labels
     text = compare_tables.to_text(found).splitlines()
-    assert len(text) == 8 and "± " in text[1]
+    assert len(text) == 8 + 6 + 1 and "± " in text[1]
+
+
+def test_the_table_of_costs_and_the_remarks(found):
+    table = rows(compare_tables.costs(found))
+    assert list(table) == [group.name for group in found.groups]
+    drc = table["drc 1"]
+    assert (drc["parameters"], drc["training time"]) == ("1.23 M", "2 min 00 s")
+    assert re.fullmatch(r"\S+ m?s", drc["inference of an image"])
+    assert table["grabcut"]["training time"] == table["grabcut"]["parameters"] == "-"
+    # Of the images alone, not of those that fill up the last block.
+    remark = f"configs/grabcut.py: the images {list(range(COUNT))}."
+    assert compare_tables.remarks(found) == [remark]
+    assert compare_tables.to_text(found).endswith(remark)
+
+
+def test_one_block_of_images_has_no_time(tmp_path, split, masks):
+    records = [Record(split.images[i], masks[i].astype(np.uint8), str(i)) for i in range(8)]
+    write_split(tmp_path, "test", records, image_size=SIZE, has_masks=True, source={"kind": "a"})
+    found = compare([entrant(masks, "run")], open_split(tmp_path, "test"))
+    assert found.groups[0].seconds_per_image is None
+    assert rows(compare_tables.costs(found))["drc"]["inference of an image"] == "-"
+    two = compare([entrant(masks, "run")], split).groups[0].seconds_per_image
+    assert two.mean > 0
 
 
 @pytest.mark.parametrize(
@@ -124,6 +154,13 @@ def test_the_table_of_means(found):
 )
 def test_durations(seconds, text):
     assert compare_tables.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.00123, "1.2 ms"), (0.0456, "46 ms"), (0.123, "0.12 s"), (2.5, "2.5 s")]
+)
+def test_short_times(seconds, text):
+    assert compare_tables.milliseconds(seconds) == text
 
 
 def test_csv_and_json_agree(found):
@@ -138,6 +175,9 @@ def test_csv_and_json_agree(found):
             assert float(line["fixed_iou"]) == pytest.approx(scores["fixed"]["iou"], abs=1e-6)
         else:
             assert line["fixed_iou"] == "" and float(line["set_iou"]) == 1
+        seconds = run["seconds_per_image"]
+        assert float(line["seconds_per_image"]) == pytest.approx(seconds, abs=1e-5)
+    assert values["runs"][5]["remark"].startswith("the images [0, 1")
     group = values["groups"][0]
     assert group["seeds"] == [0, 1] and group["runs"] == ["runs/drc_0", "runs/drc_1"]
     fixed = [float(line["fixed_iou"]) for line in lines if line["group"] == "drc 1"]
@@ -173,6 +213,7 @@ def test_the_page_needs_no_other_file_and_escapes_names(tmp_path, found):
     # As the name of a run and as that of every image.
     assert parser.text.count('<script>alert("1")</script>|=1+1\\n`x`') > 40
     assert "runs/diverged has no scores: inference gave values that are not finite" in parser.text
+    assert f"configs/grabcut.py: the images {list(range(COUNT))}." in parser.text
     # Overview, and regions and failures of five groups: the same pictures as in the folder.
     assert len(parser.sources) == 11
     pictures = sorted(path.name for path in tmp_path.glob("*.png"))
@@ -184,7 +225,7 @@ def test_the_page_needs_no_other_file_and_escapes_names(tmp_path, found):
     assert "<script" not in markdown and "\\|=1+1\\\\n\\`x\\`" in markdown
     rows = [line for line in markdown.splitlines() if line.startswith("| ")]
     cells = {len(re.findall(r"(?<!\\)\|", row)) for row in rows}
-    assert len(cells) <= 2  # of two tables
+    assert len(cells) <= 3  # of three tables
     assert {"table.csv", "table.json"} < {path.name for path in tmp_path.iterdir()}
 
 

@@ -174,7 +174,7 @@ def test_several_foregrounds_and_one_background(tmp_path):
     assert components.foreground_ari == 1 and components.missed_rate == labels.missed_rate
     assert numbers["label_floors"]["k_means"]["num_several"] == labels.num_several
     text = report.format_table(found.report)
-    assert "missed 1" in text and "components of the foreground: FG-ARI 100.0" in text
+    assert "missed 1" in text and "components of the foreground, a floor" in text
     with Image.open(tmp_path / "out/test_grid.png") as picture:
         grid = np.asarray(picture)
     # Image, reconstruction, three slots, background, and two label maps of dark background.

@@ -2,7 +2,7 @@
 
 In the manner of CLEVR, and as easy: a point light, whose place is all that varies, brightens a grey
 floor towards it and shades one or two objects of saturated colours, which together cover 15 to 30 %
-of the image. `SceneOptions` make scenes that are easier or harder to divide into objects.
+of the image. `SceneOptions` make scenes that are easier or harder to divide.
 """
 
 import functools
