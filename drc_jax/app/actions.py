@@ -149,7 +149,12 @@ class Actions:
         return str(path)
 
     def extract(
-        self, recording: Recording | None, picture: int, soft: bool, file_format: str
+        self,
+        recording: Recording | None,
+        picture: int,
+        soft: bool,
+        file_format: str,
+        refine: bool = False,
     ) -> tuple[str, list[str]]:
         """Mask, cut-out and background of a picture at its own size: HTML and files.
 
@@ -162,7 +167,9 @@ class Actions:
             photo = decode.read_picture(recording.paths[picture])
             assert regions.foreground_weight is not None
             weight, background = regions.foreground_weight[picture], regions.images[picture, -1]
-            made = cutouts.files(photo, weight, background, recording.crop, soft, file_format)
+            made = cutouts.files(
+                photo, weight, background, recording.crop, soft, file_format, refine
+            )
         except (decode.NotAPictureError, decode.UnreadableError) as error:
             raise UserError(f"{name} {error}.") from None
         folder, shown, paths = self._fresh_folder(), [], []

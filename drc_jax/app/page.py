@@ -146,11 +146,8 @@ def build(
             yield None, waiting, "", "", gr.update(visible=False), *[gr.skip()] * 3
             chosen: tuple[Any, ...] = ()
             for found, view in views:
-                steps_seen = found.steps()
-                every = steps_seen[1] if len(steps_seen) > 1 else 1
-                slider = gr.update(
-                    maximum=settings.steps, step=every, value=found.ends[-1].step, visible=True
-                )
+                end = found.ends[-1].step
+                slider = gr.update(maximum=settings.steps, value=end, visible=True)
                 names = [(name, i) for i, name in enumerate(found.names)]
                 # Once, so that what a visitor chooses meanwhile stays.
                 chosen = (

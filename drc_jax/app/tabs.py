@@ -24,6 +24,7 @@ def extract_tab(
     gr.Markdown("The picture of the chain, cut by its mask, at its own size.")
     with gr.Row():
         soft = gr.Checkbox(False, label="Mask in shades of grey")
+        refine = gr.Checkbox(False, label="Mask follows the picture's edges")
         kind = gr.Radio(list(FORMATS), value="png", label="Files as")
     button = gr.Button("Extract", variant="primary", elem_id="extract")
     html = gr.HTML(elem_id="extracted")
@@ -31,11 +32,13 @@ def extract_tab(
         label="Files", file_count="multiple", interactive=False, visible=False, elem_id="made"
     )
 
-    def extract(found: Any, which: int | None, soft: bool, kind: str) -> tuple[Any, Any]:
-        html, paths = act.extract(found, which or 0, soft, kind)
+    def extract(
+        found: Any, which: int | None, soft: bool, refine: bool, kind: str
+    ) -> tuple[Any, Any]:
+        html, paths = act.extract(found, which or 0, soft, kind, refine)
         return html, gr.update(value=paths, visible=True)
 
-    button.click(says(extract), [recording, picture, soft, kind], [html, made], **alone)
+    button.click(says(extract), [recording, picture, soft, refine, kind], [html, made], **alone)
 
 
 def sample_tab(gr: Any, run: Run, says: Callable, alone: dict) -> None:

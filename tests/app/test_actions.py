@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -116,7 +117,7 @@ def test_a_chain_that_was_stopped_can_be_looked_at(act, photos):
         recording, _ = next(seen)
     seen.close()
     assert act.stopped(None).startswith("Stopped. ")
-    assert act.stopped(recording) == "Step 400 of 10000. Stopped."
+    assert act.stopped(recording) == "Step 200 of 10000. Stopped."
     assert len(images(act.view(recording, 200).panels)) == 6
     assert moves.objects(recording, 0) and act.extract(recording, 0, False, "png")[1]
 
@@ -157,21 +158,23 @@ def test_a_good_picture_runs_beside_a_bad_file(act, photos, tmp_path):
 
 @pytest.mark.parametrize("crop", ["stretch", "centre", "letterbox"])
 @pytest.mark.parametrize("kind", ["png", "webp"])
-def test_what_is_extracted_is_what_the_program_extracts(act, photos, tmp_path, crop, kind):
+@pytest.mark.parametrize("refine", [False, True])
+def test_what_is_extracted_is_what_the_program_extracts(act, photos, tmp_path, crop, kind, refine):
     *_, (recording, _) = act.watch([str(photos[0])], SETTINGS._replace(crop=crop))
-    html, files = act.extract(recording, 0, True, kind)
+    html, files = act.extract(recording, 0, True, kind, refine)
     assert "40x30 pixels" in html and len(images(html)) == 4
     regions = act.run.infer_batch(0, num_steps=9)(recording.squares)
     np.testing.assert_array_equal(recording.regions().pi, regions.pi)
     out = tmp_path / "out"
     extract(
-        lambda squares: drc_jax.Regions(*(np.repeat(a, len(squares), 0) for a in regions)),
+        lambda squares: drc_jax.Regions(*(jnp.repeat(a, len(squares), 0) for a in regions)),
         photos[0],
         out,
         image_size=8,
         crop=crop,
         soft=True,
         file_format=kind,
+        refine=refine,
     )
     for folder, file in zip(("masks", "cutouts", "backgrounds"), files, strict=True):
         assert pathlib.Path(file).read_bytes() == (out / folder / f"rose.{kind}").read_bytes()
@@ -223,7 +226,9 @@ def test_backgrounds_swap(act, recording, run):
     own, other = z[0], z[2]
     size = run.config.model.zf_dim
     mixed = np.concatenate([own[:size], other[size:]])
-    expected = drc_jax.render(run.config.model, run.params, mixed[None]).reconstruction[0]
+    expected = drc_jax.render(
+        run.config.model, run.params, jnp.asarray(mixed[None])
+    ).reconstruction[0]
     expected = (np.clip(expected, -1, 1) + 1) * 127.5
     np.testing.assert_allclose(found[2].astype(float), expected, atol=1.01)
     with pytest.raises(drc_jax.UserError, match="two different pictures"):
