@@ -1,37 +1,64 @@
-# `make demo` and `make test` are all a new user needs; both set up .venv first.
+# `make demo` and `make test` are all a new user needs; both set up .venv first, the demo without
+# the tools of tests and lint.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test test-fast lint docs setup clean
+PIP_INSTALL := pip install --quiet --disable-pip-version-check
+PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo test test-fast test-oldest test-newest wheel-check lint docs setup tools clean
 
 setup: .venv/ready
+
+tools: .venv/tools
 
 .venv/ready: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("drc_jax needs Python 3.11 or newer, got " + sys.version) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/$(PIP_INSTALL) -e .
+	touch $@
+
+.venv/tools: .venv/ready
+	$(BIN)/$(PIP_INSTALL) -e '.[dev]'
 	touch $@
 
 demo: setup
 	$(BIN)/python -m experiments.train --config=configs/demo.py --workdir=$(DEMO)
 	$(BIN)/python -m experiments.evaluate --workdir=$(DEMO)
 
-test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: tools
+	$(BIN)/python $(PYTEST)
 
 # What a minute can tell: everything but the files that conftest.py names as long.
-test-fast: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow'
+test-fast: tools
+	$(BIN)/python $(PYTEST) -m 'not slow'
 
-lint: setup
+# All tests with the oldest jax that setup.cfg allows, and with the newest there is for $(PYTHON), each
+# in an environment of its own; TESTS=tests/ops takes some of them.
+test-oldest: JAX := jax==0.10.0
+test-newest: JAX := jax<0.12
+test-oldest test-newest:
+	$(PYTHON) -m venv build/$@
+	build/$@/bin/$(PIP_INSTALL) -e '.[dev]' '$(JAX)'
+	build/$@/bin/python $(PYTEST) $(TESTS)
+
+# Builds the wheel, and tries it where nothing else of this folder can be seen.
+wheel-check:
+	rm -rf build/wheel build/lib
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/$(PIP_INSTALL:install=wheel) --no-deps --wheel-dir build/wheel .
+	build/wheel/bin/$(PIP_INSTALL) build/wheel/drc_jax-*.whl
+	build/wheel/bin/python -I .ci/try_wheel.py
+
+lint: tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # The site in build/site; a broken link fails.
 docs: setup
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/$(PIP_INSTALL) -e '.[docs]'
 	$(BIN)/python -m mkdocs build --strict
 
 clean:

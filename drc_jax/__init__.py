@@ -16,8 +16,8 @@ from drc_jax.inference import infer, sample_prior
 from drc_jax.model.energies import posterior_energy, prior_energy
 from drc_jax.model.losses import ebm_loss, generator_loss
 from drc_jax.model.render import Regions, init_params, render
+from drc_jax.runs.trained import load_run
 from drc_jax.training.drc import DRC
-from drc_jax.training.method import load_run
 from drc_jax.training.state import TrainState
 from drc_jax.training.step import init_state, train_step
 from drc_jax.training.update import Terms

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +15,8 @@ from jaxtyping import Array, Float
 from drc_jax import langevin
 from drc_jax.config import ModelConfig
 from drc_jax.errors import NonFiniteError, UserError
-from drc_jax.model import encoder
-from drc_jax.model.energies import posterior_energy, prior_energy
+from drc_jax.model import posterior
+from drc_jax.model.energies import prior_energy
 from drc_jax.model.images import as_images
 from drc_jax.model.latents import sizes
 from drc_jax.model.networks import Params
@@ -25,26 +24,6 @@ from drc_jax.model.render import Regions, render
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and all steps."""
-
-STARTS = ("prior", "encoder")
-
-# Ctrl-C is noticed between pieces of a chain; each lasts about so long.
-_PIECE_SECONDS = 1.0
-
-
-def check_start(start: str, params: Any) -> None:
-    """Refuses a start of chains that there is not.
-
-    Raises:
-      UserError: if ``start`` is no name of one, or is ``encoder`` and ``params`` have none.
-    """
-    if start not in STARTS:
-        raise UserError(f"start must be one of {', '.join(STARTS)}; got {start!r}")
-    if start == "encoder" and (not isinstance(params, dict) or encoder.NAME not in params):
-        raise UserError(
-            "start 'encoder' needs a model trained with encoder.enabled=True, and this has no "
-            "encoder; take 'prior'"
-        )
 
 
 def image_keys(key: chex.PRNGKey, images: np.ndarray) -> chex.PRNGKey:
@@ -130,48 +109,36 @@ def infer(
     Warns:
       RuntimeWarning: if some images' chains are not finite; their regions are not numbers.
     """
-    langevin.check_numbers(num_steps, step_size)
-    langevin.check_numbers(1, warm_up_step_size)
-    if not isinstance(warm_up_steps, int) or warm_up_steps < 0:
-        raise UserError(f"warm_up_steps must be an integer of at least 0, got {warm_up_steps!r}")
-    check_start(start, params)
-    if num_restarts < 1:
-        raise UserError(f"num_restarts must be at least 1, got {num_restarts}")
     x = as_images(config, images)
-    if langevin.has_key_per_chain(key) and len(key) != len(x):
-        raise UserError(f"key must be one key or one per image: {len(x)} images, {len(key)} keys")
-    traced = _is_traced((params, key, x, step_size))
-
-    def chain(restart: int) -> Float[Array, "b d"]:
-        chain_key, z = _start(config, _restart_key(key, restart) if restart else key, x)
-        if start == "encoder":
-            z = _encoded(config, params[encoder.NAME], x, z if restart else jnp.zeros_like(z))
-
-        def phase(z: Array, first: int, last: int, delta: float) -> Array:
-            def advance(z: Array, first: int, last: int) -> Array:
-                return _advance(config, params, chain_key, z, x, first, last, delta, drift_limit)
-
-            if traced:
-                return advance(z, first, last)
-            done, total = restart * num_steps, num_restarts * num_steps
-            return _in_pieces(
-                advance, z, first, last, lambda step: progress and progress(done + step, total)
-            )
-
-        short = min(warm_up_steps, num_steps)
-        if short > 0:
-            z = phase(z, 0, short, warm_up_step_size)
-        return phase(z, short, num_steps, step_size) if short < num_steps else z
-
-    z = chain(0)
-    if num_restarts > 1:
-        best = _energy(config, params, z, x)
-        for restart in range(1, num_restarts):
-            new = chain(restart)
-            best, z = _lower(best, z, _energy(config, params, new, x), new)
+    chains = posterior.chains(
+        config,
+        params,
+        key,
+        x,
+        num_steps=num_steps,
+        step_size=step_size,
+        num_restarts=num_restarts,
+        drift_limit=drift_limit,
+        warm_up_steps=warm_up_steps,
+        warm_up_step_size=warm_up_step_size,
+        start=start,
+    )
+    traced = posterior.is_traced((params, key, x, step_size))
+    z: Any = None
+    best: Any = None
+    for restart, step, new in chains:
+        if step and progress is not None and not traced:
+            progress(restart * num_steps + step, num_restarts * num_steps)
+        if step < num_steps:
+            continue
+        if num_restarts == 1:
+            z = new
+            continue
+        energy = posterior.energy(config, params, new, x)
+        best, z = (energy, new) if restart == 0 else _lower(best, z, energy, new)
     if not traced:
         _check_finite(z, num_steps, step_size)
-    return _render(config, params, z)
+    return rendered(config, params, z)
 
 
 def sample_prior(
@@ -207,9 +174,9 @@ def sample_prior(
         raise UserError(f"num_samples must be at least 1, got {num_samples}")
     sizes(config)
     z = _prior_latents(config, params, key, num_samples, num_steps, step_size, drift_limit)
-    if not _is_traced(z):
+    if not posterior.is_traced(z):
         _check_finite(z, num_steps, step_size)
-    return _render(config, params, z)
+    return rendered(config, params, z)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4, 6))
@@ -234,81 +201,6 @@ def _prior_latents(
     )
 
 
-def _is_traced(tree: Any) -> bool:
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
-
-
-_restart_key = jax.jit(langevin.fold_in)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _start(
-    config: ModelConfig, key: chex.PRNGKey, x: Float[Array, "b s s 3"]
-) -> tuple[chex.PRNGKey, Float[Array, "b d"]]:
-    """The key of a chain's noise, or one per image, and its start from N(0, I)."""
-    if not langevin.has_key_per_chain(key):
-        start_key, chain_key = jax.random.split(key)
-        return chain_key, jax.random.normal(start_key, (len(x), config.latent_dim))
-    start_keys, chain_keys = jnp.moveaxis(jax.vmap(jax.random.split)(key), 1, 0)
-    return chain_keys, jax.vmap(lambda key: jax.random.normal(key, (config.latent_dim,)))(
-        start_keys
-    )
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _encoded(
-    config: ModelConfig, params: Params, x: Float[Array, "b s s 3"], noise: Float[Array, "b d"]
-) -> Float[Array, "b d"]:
-    """Draws from q(z | x), given standard normal noise."""
-    q = encoder.guess(config, params, x)
-    return q.mean + jnp.exp(q.log_scale) * noise
-
-
-@functools.partial(jax.jit, static_argnums=(0, 8))
-def _advance(
-    config: ModelConfig,
-    params: Params,
-    key: chex.PRNGKey,
-    z: Float[Array, "b d"],
-    x: Float[Array, "b s s 3"],
-    first_step: int | Array,
-    last_step: int | Array,
-    step_size: float | Array,
-    drift_limit: float = 0.0,
-) -> Float[Array, "b d"]:
-    """Steps ``first_step`` to ``last_step`` of chains on U1; one program for all numbers."""
-    return langevin.sample(
-        key,
-        lambda z: posterior_energy(config, params, z, x),
-        z,
-        num_steps=last_step - first_step,
-        step_size=step_size,
-        first_step=first_step,
-        drift_limit=drift_limit,
-        parts=sizes(config),
-    )
-
-
-def _in_pieces(
-    advance: Callable[[Array, int, int], Array],
-    z: Array,
-    first_step: int,
-    last_step: int,
-    progress: Callable[[int], Any],
-) -> Array:
-    """Steps of a chain, in pieces that double until they last about a second."""
-    done, piece = first_step, 1
-    while done < last_step:
-        begin, last = time.monotonic(), min(done + piece, last_step)
-        z = jax.block_until_ready(advance(z, done, last))
-        seconds, done = time.monotonic() - begin, last
-        piece = max(1, piece // 2 if seconds > 2 * _PIECE_SECONDS else piece)
-        if seconds < _PIECE_SECONDS / 2:
-            piece *= 2
-        progress(done)
-    return z
-
-
 def _check_finite(z: Array, num_steps: int, step_size: Any) -> None:
     bad = np.flatnonzero(~np.isfinite(np.asarray(z)).all(axis=1))
     if len(bad) == len(z):
@@ -325,14 +217,6 @@ def _check_finite(z: Array, num_steps: int, step_size: Any) -> None:
         )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _energy(
-    config: ModelConfig, params: Params, z: Float[Array, "b d"], x: Float[Array, "b s s 3"]
-) -> Float[Array, " b"]:
-    """U1 of latents."""
-    return posterior_energy(config, params, z, x)
-
-
 @jax.jit
 def _lower(
     energy: Float[Array, " b"],
@@ -345,4 +229,5 @@ def _lower(
     return jnp.where(is_better, new_energy, energy), jnp.where(is_better[:, None], new_z, z)
 
 
-_render = jax.jit(render, static_argnums=0)
+rendered = jax.jit(render, static_argnums=0)
+"""``render``, compiled."""

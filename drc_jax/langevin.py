@@ -3,11 +3,8 @@
 ``step`` is one step and pure; ``sample`` is a loop of it.
 """
 
-import collections
 import functools
-import inspect
 import operator
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,10 +12,10 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import Array, Float
 
 from drc_jax.errors import UserError
+from drc_jax.ops import programs
 
 EnergyFn = Callable[[Any], Array]
 
@@ -61,9 +58,39 @@ def step(
       The latents after the step.
     """
     _, gradient = _energy_and_gradient(energy_fn, z)
+    return _moved(key, z, gradient, step_size, temperature, drift_limit, parts)
+
+
+def _energy_and_gradient(energy_fn: EnergyFn, z: Any) -> tuple[Array, Any]:
+    """U and dU/dz, the energies summed before differentiating."""
+
+    def total_energy(z: Any) -> tuple[Array, Array]:
+        energy = _at_least_float32(energy_fn(z))
+        return jnp.sum(energy), energy
+
+    gradient, energy = jax.grad(total_energy, has_aux=True)(z)
+    return energy, gradient
+
+
+def _moved(
+    key: chex.PRNGKey,
+    z: Any,
+    gradient: Any,
+    step_size: float | Array,
+    temperature: float | Array,
+    drift_limit: float,
+    parts: Sequence[int],
+) -> Any:
+    """One step along a gradient, and the noise."""
     if drift_limit:
         gradient = limited(z, gradient, step_size, drift_limit, parts)
-    return _moved(key, z, gradient, step_size, temperature)
+
+    def move(leaf: Array, slope: Array, noise: Array) -> Array:
+        delta = jnp.asarray(step_size, leaf.dtype)
+        scale = delta * jnp.sqrt(jnp.asarray(temperature, leaf.dtype))
+        return leaf - 0.5 * delta**2 * slope + scale * noise
+
+    return jax.tree.map(move, z, gradient, _noise_like(key, z))
 
 
 def limited(
@@ -158,15 +185,35 @@ def sample(
     """
     check_numbers(num_steps, step_size, temperature)
     z = jax.tree.map(_latents, z)
-    check_drift_limit(drift_limit, parts, z)
+    _check_drift_limit(drift_limit, parts, z)
     if has_key_per_chain(key):
         chex.assert_tree_shape_prefix(z, (len(key),))
-    options = {"drift_limit": drift_limit, "parts": tuple(parts)}
-    run = functools.partial(_run, _without_jit(energy_fn), num_steps, diagnostics, options)
+    # The loop is compiled anyhow, and without a jit of its own shows what the function closes over.
+    energy_fn = programs.without_jit(energy_fn)
+
+    def run(key: Any, z: Any, step_size: Any, temperature: Any, first_step: Any) -> Any:
+        def moved(z: Any, gradient: Any, index: Array) -> Any:
+            keys = fold_in(key, index)
+            return _moved(keys, z, gradient, step_size, temperature, drift_limit, tuple(parts))
+
+        def one(index: Array, z: Any) -> Any:
+            return moved(z, _energy_and_gradient(energy_fn, z)[1], index)
+
+        def watched(z: Any, index: Array) -> tuple[Any, Diagnostics]:
+            energy, gradient = _energy_and_gradient(energy_fn, z)
+            squares = [jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient)]
+            norm = jnp.sqrt(functools.reduce(jnp.add, squares))
+            mean_square = jax.tree.map(lambda leaf: jnp.mean(jnp.square(leaf)), z)
+            return moved(z, gradient, index), Diagnostics(energy, norm, mean_square)
+
+        if diagnostics:
+            return jax.lax.scan(watched, z, first_step + jnp.arange(num_steps))
+        return jax.lax.fori_loop(first_step, first_step + num_steps, one, z)
+
     arguments = (key, z, step_size, temperature, first_step)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((arguments, num_steps))):
         return run(*arguments)
-    return _compiled_once(run, *arguments)
+    return programs.compiled_once(run, *arguments)
 
 
 def check_numbers(num_steps: Any, step_size: Any, temperature: Any = 1.0) -> None:
@@ -182,28 +229,26 @@ def check_numbers(num_steps: Any, step_size: Any, temperature: Any = 1.0) -> Non
             raise UserError(f"num_steps must be an integer, got {num_steps!r}") from None
         if num_steps < 1:
             raise UserError(f"num_steps must be at least 1, got {num_steps}")
-    for name, value, least in (("step_size", step_size, 0.0), ("temperature", temperature, None)):
+    for name, value in (("step_size", step_size), ("temperature", temperature)):
         if isinstance(value, jax.core.Tracer):
             continue
-        number = np.asarray(value)
-        if number.ndim or number.dtype.kind not in "fiu":
+        if not _is_number(value):
             raise UserError(f"{name} must be a number, got {value!r}")
-        good = np.isfinite(number) and (number > 0 if least is not None else number >= 0)
-        if not good:
-            bound = "greater than 0" if least is not None else "at least 0"
+        is_zero_allowed = name == "temperature"
+        if not np.isfinite(value) or value < 0 or (value == 0 and not is_zero_allowed):
+            bound = "at least 0" if is_zero_allowed else "greater than 0"
             raise UserError(f"{name} must be finite and {bound}, got {value}")
 
 
-def check_drift_limit(drift_limit: Any, parts: Sequence[int], z: Any) -> None:
+def _check_drift_limit(drift_limit: Any, parts: Sequence[int], z: Any) -> None:
     """Refuses a limit of the drift that ``sample`` cannot hold.
 
     Raises:
       UserError: naming the number or the shape and what would be right.
     """
-    number = np.asarray(drift_limit)
-    if number.ndim or number.dtype.kind not in "fiu" or not (np.isfinite(number) and number >= 0):
+    if not (_is_number(drift_limit) and np.isfinite(drift_limit) and drift_limit >= 0):
         raise UserError(f"drift_limit must be a finite number of at least 0, got {drift_limit!r}")
-    for leaf in jax.tree.leaves(z) if number > 0 else ():
+    for leaf in jax.tree.leaves(z) if drift_limit else ():
         if leaf.ndim < 2:
             raise UserError(f"drift_limit needs latents [B, D], got shape {leaf.shape}")
         if parts and sum(parts) != leaf.shape[-1]:
@@ -212,61 +257,9 @@ def check_drift_limit(drift_limit: Any, parts: Sequence[int], z: Any) -> None:
             )
 
 
-def _run(
-    energy_fn: EnergyFn,
-    num_steps: int | Array,
-    diagnostics: bool,
-    options: dict[str, Any],
-    key: chex.PRNGKey,
-    z: Any,
-    step_size: float | Array,
-    temperature: float | Array,
-    first_step: int | Array,
-) -> Any:
-    """The loop over steps."""
-
-    def one(index: Array, z: Any) -> Any:
-        keys = fold_in(key, index)
-        return step(keys, energy_fn, z, step_size=step_size, temperature=temperature, **options)
-
-    if not diagnostics:
-        return jax.lax.fori_loop(first_step, first_step + num_steps, one, z)
-
-    def watched(z: Any, index: Array) -> tuple[Any, Diagnostics]:
-        energy, gradient = _energy_and_gradient(energy_fn, z)
-        squares = [jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient)]
-        seen = Diagnostics(
-            energy=energy,
-            gradient_norm=jnp.sqrt(functools.reduce(jnp.add, squares)),
-            mean_square=jax.tree.map(lambda leaf: jnp.mean(jnp.square(leaf)), z),
-        )
-        if options["drift_limit"]:
-            gradient = limited(z, gradient, step_size, **options)
-        return _moved(fold_in(key, index), z, gradient, step_size, temperature), seen
-
-    return jax.lax.scan(watched, z, first_step + jnp.arange(num_steps))
-
-
-def _energy_and_gradient(energy_fn: EnergyFn, z: Any) -> tuple[Array, Any]:
-    """U and dU/dz, the energies summed before differentiating."""
-
-    def total_energy(z: Any) -> tuple[Array, Array]:
-        energy = _at_least_float32(energy_fn(z))
-        return jnp.sum(energy), energy
-
-    gradient, energy = jax.grad(total_energy, has_aux=True)(z)
-    return energy, gradient
-
-
-def _moved(key: chex.PRNGKey, z: Any, gradient: Any, step_size: Any, temperature: Any) -> Any:
-    """One step along a gradient, and the noise."""
-
-    def move(leaf: Array, slope: Array, noise: Array) -> Array:
-        delta = jnp.asarray(step_size, leaf.dtype)
-        scale = delta * jnp.sqrt(jnp.asarray(temperature, leaf.dtype))
-        return leaf - 0.5 * delta**2 * slope + scale * noise
-
-    return jax.tree.map(move, z, gradient, _noise_like(key, z))
+def _is_number(value: Any) -> bool:
+    number = np.asarray(value)
+    return not number.ndim and number.dtype.kind in "fiu"
 
 
 def _noise_like(key: chex.PRNGKey, z: Any) -> Any:
@@ -307,52 +300,3 @@ def _latents(leaf: Any) -> Array:
     if not jnp.issubdtype(leaf.dtype, jnp.floating):
         raise UserError(f"latents must be floats, got {leaf.dtype}; use z.astype('float32')")
     return _at_least_float32(leaf)
-
-
-_PROGRAMS: collections.OrderedDict[str, Callable[..., Any]] = collections.OrderedDict()
-_PROGRAMS_KEPT = 16
-_LOCK = threading.Lock()
-
-
-def _compiled_once(run: Callable[..., Any], *arguments: Any) -> Any:
-    """``run(*arguments)``, compiled once for all functions that trace to the same program.
-
-    ``jit`` would key its cache by ``run`` itself, which is new at every call, and keep what it
-    closes over. Here the program's text is the key, and what is closed over an argument. A program
-    that its text does not determine is compiled for this call and not kept.
-    """
-    closed, shapes = jax.make_jaxpr(run, return_shape=True)(*arguments)
-    jaxpr = closed.jaxpr
-    text = str(jaxpr)
-    with _LOCK:
-        program = _PROGRAMS.pop(text, None)
-        if program is None:
-            program = jax.jit(lambda consts, leaves: jax.core.eval_jaxpr(jaxpr, consts, *leaves))
-        # An address stands for a function, as of a callback.
-        if " at 0x" not in text and not _hides_arrays(jaxpr):
-            _PROGRAMS[text] = program
-        while len(_PROGRAMS) > _PROGRAMS_KEPT:
-            _PROGRAMS.popitem(last=False)
-    leaves = program(closed.consts, jax.tree.leaves(arguments))
-    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
-
-
-def _hides_arrays(jaxpr: Jaxpr) -> bool:
-    """Whether arrays that its text does not show lie inside, as in a ``jit`` over them."""
-    parameters = [
-        leaf for eqn in jaxpr.eqns for leaf in jax.tree.leaves(tuple(eqn.params.values()))
-    ]
-    return any(
-        isinstance(leaf, np.ndarray | jax.Array)
-        or (isinstance(leaf, ClosedJaxpr) and (leaf.consts or _hides_arrays(leaf.jaxpr)))
-        or (isinstance(leaf, Jaxpr) and _hides_arrays(leaf))
-        for leaf in parameters
-    )
-
-
-def _without_jit(energy_fn: EnergyFn) -> EnergyFn:
-    """What ``jax.jit`` wrapped: the loop is compiled anyhow, and shows what it closes over."""
-    return inspect.unwrap(energy_fn, stop=lambda function: not isinstance(function, _JITTED))
-
-
-_JITTED = type(jax.jit(lambda: None))

@@ -1,11 +1,12 @@
-"""Shows what data sets with masks look like (appendix G.1), before a model is trained on them.
+"""Shows what data sets with masks look like, before a model is trained on them.
 
     python -m experiments.analyse --data=data/birds_128 --output=analysis
     python -m experiments.analyse --data=data/birds_128,data/photos --split=test --output=analysis
 
-Writes analysis.html, one page with plots that needs no other file, and analysis.json: examples,
-colour histograms of foreground and background, mask heat map, foreground share, and the two scores
-that a model must beat. Several data sets stand side by side and are compared.
+Writes analysis.html, one page with plots that needs no other file, and analysis.json, with what
+appendix G.1 shows: examples, colour histograms of foreground and background, mask heat map,
+foreground share, and the two scores that a model must beat. Several data sets stand side by side
+and are compared.
 """
 
 from collections.abc import Sequence

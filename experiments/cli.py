@@ -1,6 +1,7 @@
 """What every program in this folder shares: clear errors and clean exits."""
 
 import contextlib
+import inspect
 import logging as python_logging
 import os
 import pathlib
@@ -11,12 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import jax
 from absl import app, flags, logging
+from tqdm import tqdm
 
 import drc_jax
-from drc_jax import files, inference
+from drc_jax import files
 from drc_jax.config import LARGEST_SEED
 from drc_jax.errors import UserError
-from drc_jax.training.method import Run, load_run
+from drc_jax.evaluation.regions import block_size
+from drc_jax.model import posterior
+from drc_jax.runs.trained import Run, load_run
 from drc_jax.zoo import models
 from experiments import config_flag
 
@@ -47,9 +51,33 @@ def batch_size_flag() -> None:
     )
 
 
-def named(work: str, steps: int) -> str:
-    """What a progress bar says, with the sampler's steps where there is a sampler."""
-    return f"{work}, {steps} steps" if steps else work
+class ImageBar:
+    """A progress bar over images, with rate and remaining time; use as a context manager.
+
+    Inside a block of images it moves with the steps of their chains.
+    """
+
+    def __init__(self, work: str, steps: int, unit: str = "image") -> None:
+        description = f"{work}, {steps} steps" if steps else work
+        self._bar = tqdm(unit=unit, desc=description, delay=0.5)
+        self._done = 0
+
+    def __enter__(self) -> "ImageBar":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._bar.close()
+
+    def images(self, done: int, total: int) -> None:
+        """Takes the numbers of images done and in all, after a block of them."""
+        self._done, self._bar.total = done, total
+        self._bar.update(done - self._bar.n)
+
+    def steps(self, done: int, total: int) -> None:
+        """Takes the numbers of steps done and in all, of the chains of the block in work."""
+        left = (self._bar.total or self._done) - self._done
+        reached = self._done + min(block_size(), left) * done // total
+        self._bar.update(reached - self._bar.n)
 
 
 def start_flag() -> flags.FlagHolder[str]:
@@ -57,7 +85,7 @@ def start_flag() -> flags.FlagHolder[str]:
     return flags.DEFINE_enum(
         "start",
         "prior",
-        inference.STARTS,
+        posterior.STARTS,
         "Where chains begin: at noise, or at the answer of the encoder that was trained beside the "
         "model (--config.encoder.enabled=True), which takes fewer steps.",
     )
@@ -187,14 +215,32 @@ def _parse(argv: Sequence[str]) -> list[str]:
     if "--version" in argv[1:]:
         print(drc_jax.__version__)
         sys.exit(0)
+    program = sys.modules["__main__"]
+    program.__doc__ = examples_first(program.__doc__ or "")  # which absl shows as the help
     try:
         if "config" in flags.FLAGS:
+            text = config_flag.field_help(argv)
+            if text is not None:
+                print(text, flush=True)
+                sys.exit(0)
             argv = config_flag.check_arguments(argv)
         return flags.FLAGS(argv)
     except (flags.Error, UserError) as error:
         sys.exit(_fail(f"{error}; see --help"))
+    except BrokenPipeError:  # as of `--help | head`
+        os._exit(0)
     except SystemExit:  # absl has printed the help, and would end with status 1
         sys.exit(0)
+
+
+def examples_first(doc: str) -> str:
+    """A program's docstring with its first block of commands, which is indented, in front."""
+    summary, *rest = inspect.cleandoc(doc).split("\n\n")
+    for i, paragraph in enumerate(rest):
+        if paragraph.startswith("    "):
+            rest[i : i + 1] = [summary]
+            return "\n\n".join([paragraph, *rest])
+    return doc
 
 
 def cache_compiled_programs() -> None:

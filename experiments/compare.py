@@ -22,7 +22,7 @@ from drc_jax.data.packed.format import open_split, splits
 from drc_jax.errors import UserError
 from drc_jax.evaluation import compare_page, compare_tables, metrics
 from drc_jax.evaluation.compare import compare
-from drc_jax.training import entrants
+from drc_jax.runs import entrants
 from experiments import cli, config_flag
 
 _RUNS = flags.DEFINE_list("runs", [], "Folders of `experiments.train` runs, apart by commas.")

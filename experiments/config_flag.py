@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from drc_jax.config import RunConfig, TrainConfig, from_dict
+from drc_jax.config import RunConfig, TrainConfig, described, from_dict
 from drc_jax.config.fields import check_known, field_types, nearest
 from drc_jax.errors import UserError
 from drc_jax.files import shown
-from drc_jax.training import method as methods
+from drc_jax.runs import method as methods
 
 # So that a program's --help lists the flag as its own.
 flags.disclaim_key_flags()
@@ -32,7 +32,7 @@ def define(*, required: bool = True) -> flags.FlagHolder:
         "config",
         None,
         "The config, a file such as configs/tiny.py. Set a field of it with a flag after this one, "
-        "as in --config.model.zf_dim=64; drc_jax/config/ documents the fields.",
+        "as in --config.model.zf_dim=64; --config.help lists all fields.",
     )
     if required:
         flags.mark_flag_as_required("config")
@@ -72,6 +72,30 @@ def train_config(config: ConfigDict) -> TrainConfig:
     if not isinstance(found, TrainConfig):
         raise UserError(f"this program is for drc, and this config is for {found.method}")
     return found
+
+
+def field_help(argv: Sequence[str]) -> str | None:
+    """What ``--config.help`` shows: every field of the config file before it, or of DRC's config.
+
+    Args:
+      argv: the command line.
+
+    Returns:
+      The text; None where the command line does not ask for it.
+
+    Raises:
+      UserError: where the config file is missing or broken.
+    """
+    if not any(re.fullmatch(r"--?config\.help", argument) for argument in argv):
+        return None
+    paths = [
+        match["path"] or "".join(argv[position + 1 : position + 2])
+        for position, argument in enumerate(argv)
+        if (match := re.fullmatch(r"--?config(?:=(?P<path>.*))?", argument))
+    ]
+    config = from_file(paths[-1]) if paths else TrainConfig()
+    title = f"Fields of {paths[-1] if paths else 'the config of drc'}"
+    return f"{title}; set one as in --config.seed=1\n\n{described.listing(config)}"
 
 
 def _type_of(config: ConfigDict) -> type:

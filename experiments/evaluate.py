@@ -1,4 +1,4 @@
-"""Scores a trained model on images it has not seen (docs/method.md, "6 Evaluation").
+"""Scores a trained model on images it has not seen.
 
     python -m experiments.evaluate --workdir=runs/demo
     python -m experiments.evaluate --workdir=runs/birds --split=val --steps=300
@@ -8,8 +8,9 @@
 --config is for methods that are not trained; their WORKDIR is runs/METHOD where it is not given,
 and that of a --model is runs/MODEL.
 
-Prints a table and writes to WORKDIR/eval: SPLIT.json, SPLIT.csv with a line per image, and the
-pictures SPLIT_grid.png, SPLIT_best.png and SPLIT_worst.png. The numbers of every checkpoint, number
+Prints a table (docs/results.md says how to read it; docs/method.md, "6 Evaluation", how it is
+made) and writes to WORKDIR/eval: SPLIT.json, SPLIT.csv with a line per image, and the pictures
+SPLIT_grid.png, SPLIT_best.png and SPLIT_worst.png. The numbers of every checkpoint, number
 of steps and seed are kept in files of their own, such as test_iteration400_steps200_seed0.json.
 Methods of exchangeable slots are scored in both ways of the supplement's appendix E; where the data
 have instance labels, label maps are scored too (FG-ARI and others).
@@ -24,18 +25,18 @@ from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
 from drc_jax import files
 from drc_jax.baselines import grabcut
 from drc_jax.config import RunConfig
 from drc_jax.data.packed.format import open_split, splits
+from drc_jax.data.training_images import check_size, data_folder
 from drc_jax.errors import UserError
 from drc_jax.evaluation import figures, metrics, report
 from drc_jax.evaluation.evaluate import evaluate
 from drc_jax.evaluation.regions import Regions
-from drc_jax.training.images import check_size, data_folder
-from drc_jax.training.method import Run, find, load_run
+from drc_jax.runs.method import find
+from drc_jax.runs.trained import Run, load_run
 from experiments import cli, config_flag
 
 _CONFIG = config_flag.define(required=False)
@@ -71,7 +72,10 @@ def main(argv: Sequence[str]) -> None:
         output /= folder.resolve().name  # The run's own scores stay.
     output = files.writable(output, "the scores")
     steps = _STEPS.value or run.method.test_steps(run.config)
-    find_regions = run.infer_batch(_SEED.value, num_steps=steps, start=_START.value)
+    bar = cli.ImageBar("evaluating", steps)
+    find_regions = run.infer_batch(
+        _SEED.value, num_steps=steps, start=_START.value, progress=bar.steps
+    )
     outcomes: list[int] = []
 
     def infer_batch(images: np.ndarray) -> Regions:
@@ -79,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
         outcomes.extend(getattr(regions, "outcomes", ()))
         return regions
 
-    with tqdm(total=len(split), unit="image", desc=cli.named("evaluating", steps)) as bar:
+    with bar:
         evaluation = evaluate(
             infer_batch,
             split,
@@ -92,7 +96,7 @@ def main(argv: Sequence[str]) -> None:
                 **({"num_slots": _SLOTS.value} if _SLOTS.value else {}),
                 "seed": _SEED.value,
             },
-            progress=lambda done, total: bar.update(done - bar.n),
+            progress=bar.images,
         )
     # Before anything is written, for a full disk must not cost the numbers.
     print(report.format_table(evaluation.report))

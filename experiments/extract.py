@@ -14,7 +14,6 @@ none did.
 from collections.abc import Sequence
 
 from absl import flags
-from tqdm import tqdm
 
 from drc_jax.evaluation.cutouts import CROPS, FORMATS
 from drc_jax.evaluation.extract import extract, summary, write_failures
@@ -32,6 +31,12 @@ _RESTARTS = flags.DEFINE_integer(
     "restarts", 1, "Chains per picture; that of lowest posterior energy is kept.", lower_bound=1
 )
 _SOFT = flags.DEFINE_bool("soft", False, "Masks in shades of grey instead of black and white.")
+_REFINE = flags.DEFINE_bool(
+    "refine",
+    False,
+    "Masks that follow the edges of their pictures (a guided filter): for pictures that are much "
+    "larger than the model's.",
+)
 _FORMAT = flags.DEFINE_enum("format", "png", FORMATS, "Of masks, cut-outs and backgrounds.")
 _CROP = flags.DEFINE_enum(
     "crop",
@@ -51,16 +56,14 @@ def main(argv: Sequence[str]) -> int:
     cli.cache_compiled_programs()
     run = cli.open_run(_WORKDIR.value, _MODEL.value).with_slots(_SLOTS.value)
     steps = _STEPS.value or run.method.test_steps(run.config)
-    infer_batch = run.infer_batch(
-        _SEED.value, num_steps=steps, num_restarts=_RESTARTS.value, start=_START.value
-    )
-
-    with tqdm(unit="file", desc=cli.named("extracting", steps), delay=0.5) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with cli.ImageBar("extracting", steps, "file") as bar:
+        infer_batch = run.infer_batch(
+            _SEED.value,
+            num_steps=steps,
+            num_restarts=_RESTARTS.value,
+            start=_START.value,
+            progress=bar.steps,
+        )
         result = extract(
             infer_batch,
             _INPUT.value,
@@ -68,10 +71,14 @@ def main(argv: Sequence[str]) -> int:
             image_size=run.config.image_size,
             crop=_CROP.value,
             soft=_SOFT.value,
+            refine=_REFINE.value,
             file_format=_FORMAT.value,
-            progress=progress,
+            progress=bar.images,
         )
     print(summary(result, _OUTPUT.value))
+    side = run.config.image_size
+    hint = "" if _REFINE.value else "; --refine makes outlines follow the picture's edges"
+    print(f"the model sees {side}x{side} pixels, so masks are no finer than that{hint}")
     write_failures(result, _OUTPUT.value)
     return 0 if result.num_done else 1
 

@@ -1,12 +1,12 @@
 """Makes a packed data set for training and evaluation.
 
-python -m experiments.prepare --dataset=tm_dsprites --output=data/tm_dsprites_128
-python -m experiments.prepare --dataset=scenes --objects=1,3 --shading=flat --size=32 \\
-    --output=data/scenes_flat_32
-python -m experiments.prepare --dataset=npz --source=photos.npz --output=data/photos
-python -m experiments.prepare --dataset=folder --source=PHOTOS --masks=MASKS --size=64 \\
-    --output=data/photos_64
-python -m experiments.prepare --dataset=birds --source=ARCHIVES --output=data/birds_128
+    python -m experiments.prepare --dataset=tm_dsprites --output=data/tm_dsprites_128
+    python -m experiments.prepare --dataset=scenes --objects=1,3 --shading=flat --size=32 \\
+        --output=data/scenes_flat_32
+    python -m experiments.prepare --dataset=npz --source=photos.npz --output=data/photos
+    python -m experiments.prepare --dataset=folder --source=PHOTOS --masks=MASKS --size=64 \\
+        --output=data/photos_64
+    python -m experiments.prepare --dataset=birds --source=ARCHIVES --output=data/birds_128
 
 birds, dogs, cars and pets take their published archives from --source, or download them there
 where their addresses still work; clevr6 takes clevr_with_masks_train.tfrecords.
@@ -20,7 +20,7 @@ from absl import flags
 
 from drc_jax.data.folder import CROPS
 from drc_jax.data.packed.format import open_split, splits
-from drc_jax.data.prepare import PREPARERS, prepare
+from drc_jax.data.prepare import PREPARERS, other_sides, prepare
 from drc_jax.errors import UserError
 from experiments import cli
 
@@ -89,6 +89,9 @@ _OPTIONS = (
     flags.DEFINE_bool("touching", None, "scenes: the second object covers an edge of the first."),
     flags.DEFINE_bool("two_tone", None, "scenes: objects have two colours, half and half."),
     flags.DEFINE_bool("one_hue", None, "scenes: all objects of a scene have one hue."),
+    flags.DEFINE_enum(
+        "floor", None, ("grey", "coloured"), "scenes: grey, or as saturated as the objects."
+    ),
     flags.DEFINE_bool("overwrite", None, "Replace the data that are in the output folder."),
 )
 
@@ -106,6 +109,8 @@ def main(argv: Sequence[str]) -> None:
         masks = "with" if info.has_masks else "without"
         side = info.image_size
         print(f"{_OUTPUT.value}/{split}: {info.count} images, {side}x{side}, {masks} masks")
+    if other_sides(side):
+        print(f"note: DRC takes no images of {side}x{side}; for it give --size={other_sides(side)}")
 
 
 def _numbers(flag: flags.FlagHolder) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Pictures from a trained model's prior, with their foreground or slots, background and mask.
+"""Draws images from a trained model's prior, with their regions and masks.
 
     python -m experiments.sample --workdir=runs/demo --output=samples.png
 
@@ -16,7 +16,7 @@ from absl import flags
 from drc_jax import files
 from drc_jax.evaluation import pictures, slot_pictures
 from drc_jax.inference import sample_prior
-from drc_jax.training.method import load_run
+from drc_jax.runs.trained import load_run
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)

@@ -1,7 +1,7 @@
-"""How many Langevin steps new images need: the score of a run against the steps of fresh chains.
+"""Scores a run after more and more Langevin steps: how many do new images need?
 
     python -m experiments.steps --workdir=runs/demo --output=steps.png
-    python -m experiments.steps --workdir=runs/photos --steps=1,10,100,300 --starts=prior \
+    python -m experiments.steps --workdir=runs/photos --steps=1,10,100,300 --starts=prior \\
         --output=steps.png
 
 Prints a table of fixed IoU and draws it. --starts are where chains begin, as --start of
@@ -18,9 +18,9 @@ from tqdm import tqdm
 from drc_jax import files
 from drc_jax.analysis import steps
 from drc_jax.data.packed.format import open_split
+from drc_jax.data.training_images import check_size, data_folder
 from drc_jax.errors import UserError
-from drc_jax.inference import STARTS, check_start
-from drc_jax.training.images import check_size, data_folder
+from drc_jax.model.posterior import STARTS, check_start
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")

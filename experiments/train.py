@@ -8,7 +8,7 @@ The folder receives config.json, checkpoints/, metrics.jsonl, tensorboard/ and i
 data sets (tm_dsprites, scenes) are made where missing; others are written first with
 `python -m experiments.prepare`. Ctrl-C or SIGTERM saves, then ends with status 128 + signal; the
 same command then resumes, bit for bit. Every field of the config can be set on the command line;
-drc_jax/config/ documents them.
+--config.help lists them.
 
 Several devices share every batch with --config.num_devices=8. Where they are in several processes,
 on one machine or many, the same command is started once for each, with all devices counted:
@@ -20,13 +20,19 @@ Every process reads the images of its own devices; process 0, at the address giv
 When one of them dies the others end too, and the same commands resume from the last checkpoint.
 """
 
+import functools
 import pathlib
+import textwrap
 from collections.abc import Sequence
 
 from absl import flags
 
-from drc_jax.training import loop, processes
-from drc_jax.training.images import open_training_split
+from drc_jax.config import RunConfig, described
+from drc_jax.data.training_images import open_training_split
+from drc_jax.runs.workdir import BOARD_FOLDER, CONFIG_FILE, LOG_FILE
+from drc_jax.runtime import processes
+from drc_jax.runtime.processes import say
+from drc_jax.training import loop
 from experiments import cli, config_flag
 
 _CONFIG = config_flag.define()
@@ -56,10 +62,31 @@ def main(argv: Sequence[str]) -> int:
     cli.cache_compiled_programs()
     config = config_flag.run_config(_CONFIG.value)
     processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    split = open_training_split(config, verify=_VERIFY_DATA.value)
+    opened = functools.partial(open_training_split, config, verify=_VERIFY_DATA.value)
+    split = processes.in_turn(opened)
+    workdir = pathlib.Path(_WORKDIR.value)
+    say(f"{_settings(config)}\nall fields are in {workdir / CONFIG_FILE}\n{_places(workdir)}")
     with processes.ending_with_the_others():
-        stopped_by = loop.train(config, pathlib.Path(_WORKDIR.value), split)
-    return 0 if stopped_by is None else 128 + stopped_by
+        stopped_by = loop.train(config, workdir, split)
+    if stopped_by is not None:
+        return 128 + stopped_by
+    score = f"python -m experiments.evaluate --workdir={workdir}"
+    say(f"{_places(workdir)}\nscores: {score}")
+    return 0
+
+
+def _settings(config: RunConfig) -> str:
+    """What a config has that is not the default."""
+    changed = ", ".join(described.differences(config)) or "nothing"
+    return textwrap.fill(f"{config.method} with its defaults, except {changed}", 100)
+
+
+def _places(workdir: pathlib.Path) -> str:
+    """Where a run can be looked at while it goes on, and afterwards."""
+    return (
+        f"pictures: {workdir / 'images'}; numbers: {workdir / LOG_FILE}\n"
+        f"curves: tensorboard --logdir={workdir / BOARD_FOLDER} (pip install tensorboard)"
+    )
 
 
 if __name__ == "__main__":

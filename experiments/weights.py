@@ -1,6 +1,6 @@
-"""Writes a trained model as two small files: its parameters, and a card that says what it is.
+"""Writes a trained model as two small files: parameters, and a card that says what it is.
 
-    python -m experiments.weights --workdir=runs/flowers17 --output=models/flowers17.json \
+    python -m experiments.weights --workdir=runs/flowers17 --output=models/flowers17.json \\
         --card=flowers17_card.json
     python -m experiments.extract --model=models/flowers17.json --input=PHOTOS --output=cut_outs
 
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from drc_jax.errors import UserError
-from drc_jax.training.method import load_run
+from drc_jax.runs.trained import load_run
 from drc_jax.zoo.models import export
 from experiments import cli
 

@@ -24,7 +24,11 @@ from jaxtyping import install_import_hook
 
 # The shapes that these rooms' signatures state are checked at every call.
 install_import_hook(
-    ["drc_jax.ops", "drc_jax.model", "drc_jax.langevin", "drc_jax.inference"], "beartype.beartype"
+    [
+        *("drc_jax.ops", "drc_jax.model"),
+        *("drc_jax.langevin", "drc_jax.inference"),
+    ],
+    "beartype.beartype",
 )
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -68,10 +72,13 @@ def as_users_call() -> Iterator[None]:
 # Files that take minutes: first, so that no worker is left with one of them at the end, and left
 # out of `make test-fast`.
 LONG = (
+    "test_page.py",
     "test_processes.py",
     "test_devices.py",
     "test_train_experiment.py",
     "test_programs.py",
+    "test_listing.py",
+    "test_export.py",
     "test_compare_program.py",
     "test_photographs.py",
     "test_exactness.py",

@@ -17,8 +17,8 @@ from drc_jax.config import (
     from_dict,
     to_dict,
 )
+from drc_jax.data.training_images import data_folder
 from drc_jax.errors import UserError
-from drc_jax.training.images import data_folder
 
 REFUSED = [
     (TrainConfig, {"seed": 2**32}, "seed must be at most 4294967295, got 4294967296"),
@@ -102,6 +102,7 @@ def test_scene_options_name_the_folder_of_their_data():
     assert name() == name(objects=(1, 2), shading="shaded") == "scenes_128"
     assert name(objects=(1, 3), shading="flat") == "scenes_objects1-3_flat_128"
     assert name(touching=True, one_hue=True) == "scenes_touching_one_hue_128"
+    assert name(floor="coloured") == "scenes_coloured_128"
     assert name(shading="flat", path="data/own") == "own"
 
 

@@ -9,21 +9,24 @@ PACKAGE = ROOT / "drc_jax"
 # Each room may import from itself and from those above it in this list.
 LAYERS = [
     {"errors", "config", "files"},
-    {"ops", "langevin", "data"},
-    {"runs", "evaluation"},
+    {"ops", "langevin", "data", "runtime"},
+    {"evaluation"},
     {"model"},
     {"inference", "interop", "baselines"},
+    {"runs"},
     {"training"},
     {"benchmark", "analysis", "zoo"},
+    {"app"},
 ]
 # A room that is for any method knows none of them.
 APART = {
     "baselines": {"baselines", "errors", "config", "files", "ops"},
     "data": {"data", "errors", "config", "files"},
     "evaluation": {"evaluation", "data", "errors", "files"},
+    "runtime": {"runtime", "errors"},
 }
 EDGE_ONLY = {"absl", "ml_collections"}
-LATE_ONLY = {"tensorflow", "tensorflow_datasets", "cv2", "torchvision", "torch"}
+LATE_ONLY = {"tensorflow", "tensorflow_datasets", "cv2", "torchvision", "torch", "gradio"}
 
 
 def imports(path, *, top_level_only=False):

@@ -9,6 +9,8 @@ import pytest
 
 import drc_jax
 from drc_jax import inference, langevin
+from drc_jax.model import posterior
+from drc_jax.model.images import as_images
 from tests.helpers.small import ONE_BLOCK as CONFIG
 
 KEY = jax.random.key(0)
@@ -44,19 +46,19 @@ def test_chains_start_from_noise_and_run_on_the_posterior_energy(params, infer):
     np.testing.assert_allclose(found.foreground_weight, found.pi[:, 0], atol=1e-6)
 
 
-def test_pieces_of_any_length_change_no_bit(infer, monkeypatch):
-    def in_one_piece(advance, z, first_step, last_step, progress):
-        return advance(z, first_step, last_step)
-
+def test_pieces_of_any_length_change_no_bit(params, infer):
     seen = []
     in_pieces = infer(KEY, IMAGES, num_steps=13, progress=lambda *steps: seen.append(steps))
     assert len(seen) > 2  # 1, 1 + 2, ...: the first call compiles, or the pieces grow
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
     assert seen[-1] == (13, 13) and {total for _, total in seen} == {13}
-    monkeypatch.setattr(inference, "_in_pieces", in_one_piece)
-    whole = infer(KEY, IMAGES, num_steps=13)
-    for ours, theirs in zip(in_pieces, whole, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    x = as_images(CONFIG, IMAGES)
+    for every, steps in ((13, [0, 13]), (5, [0, 5, 10, 13])):
+        chains = list(posterior.chains(CONFIG, params, KEY, x, num_steps=13, every=every))
+        assert [chain.step for chain in chains] == steps
+        found = inference.rendered(CONFIG, params, chains[-1].z)
+        for ours, theirs in zip(in_pieces, found, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_progress_counts_all_restarts_and_may_end_the_chain(infer):
@@ -73,9 +75,9 @@ def test_progress_counts_all_restarts_and_may_end_the_chain(infer):
 
 def test_one_program_serves_every_number_of_steps(infer):
     infer(KEY, IMAGES, num_steps=2)
-    before = inference._advance._cache_size()
+    before = posterior._advance._cache_size()
     infer(KEY, IMAGES, num_steps=5, step_size=0.05, num_restarts=2)
-    assert inference._advance._cache_size() == before
+    assert posterior._advance._cache_size() == before
 
 
 @pytest.mark.parametrize("key", [KEY, inference.image_keys(KEY, IMAGES)])
@@ -209,12 +211,12 @@ def test_chains_that_diverge_are_named_with_their_step_size(infer, params):
 
 
 def test_some_chains_that_diverge_do_not_cost_the_others(infer, monkeypatch):
-    advance = inference._advance
+    advance = posterior._advance
 
     def broken(*arguments):
         return advance(*arguments).at[2].set(jnp.nan)
 
-    monkeypatch.setattr(inference, "_advance", broken)
+    monkeypatch.setattr(posterior, "_advance", broken)
     with pytest.warns(RuntimeWarning, match=r"images \[2\] are not finite"):
         found = infer(inference.image_keys(KEY, IMAGES), IMAGES, num_steps=2)
     finite = np.isfinite(found.pi).all(axis=(1, 2, 3))

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from drc_jax.data.packed.format import PackedSplit
 from drc_jax.evaluation.evaluate import evaluate
-from drc_jax.training.method import Run
+from drc_jax.runs.trained import Run
 
 _DPI = 110
 _COLOURS = ("#1565c0", "#c62828")

@@ -154,7 +154,7 @@ def _opencv() -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class GrabCut:
-    """The part of ``drc_jax.training.method.Method`` that a method without training has."""
+    """The part of ``drc_jax.runs.method.Method`` that a method without training has."""
 
     name = "grabcut"
     config_type = GrabCutConfig

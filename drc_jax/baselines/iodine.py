@@ -35,11 +35,6 @@ class IodineConfig(RunConfig):
     batch_size: int = field(32, least=1, most=2**20)
     iterations: int = field(1_000_000, least=1, most=10**12)
 
-    @property
-    def image_size(self) -> int:
-        """Side of the images in pixels: the model's."""
-        return self.model.image_size
-
 
 @dataclasses.dataclass(frozen=True)
 class Iodine(SlotMethod):

@@ -25,6 +25,7 @@ from drc_jax.baselines.slots import to_floats
 from drc_jax.config.fields import field
 from drc_jax.config.run import DataConfig, RunConfig
 from drc_jax.errors import UserError
+from drc_jax.ops.optimizers import updates_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,11 +56,6 @@ class ReDOConfig(RunConfig):
                 f"half of its images, got {self.batch_size}"
             )
 
-    @property
-    def image_size(self) -> int:
-        """Side of the images in pixels: the model's."""
-        return self.model.image_size
-
 
 class ReDORegions(NamedTuple):
     """The two regions of B images.
@@ -89,7 +85,7 @@ class ReDORegions(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ReDO:
-    """See ``drc_jax.training.method.Method``; nothing belongs to single images."""
+    """See ``drc_jax.runs.method.Method``; nothing belongs to single images."""
 
     name = "redo"
     config_type = ReDOConfig
@@ -146,11 +142,9 @@ class ReDO:
         def descend(name: str, gradients: Any) -> None:
             norms[f"{name}_gradient_norm"] = optax.tree.norm(gradients)
             params = networks[name]["params"]
-            # Optax mixes a weak float with its int32 step count.
-            with jax.numpy_dtype_promotion("standard"):
-                updates, opt_state[name] = optimizers[name].update(
-                    gradients, opt_state[name], params
-                )
+            updates, opt_state[name] = updates_of(
+                optimizers[name], gradients, opt_state[name], params
+            )
             networks[name] = {**networks[name], "params": optax.apply_updates(params, updates)}
 
         def redraw_loss(learned: dict[str, Any]) -> tuple[jax.Array, model.RedrawAux]:

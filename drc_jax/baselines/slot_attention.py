@@ -31,11 +31,6 @@ class SlotAttentionConfig(RunConfig):
     batch_size: int = field(64, least=1, most=2**20)
     iterations: int = field(500_000, least=1, most=10**12)
 
-    @property
-    def image_size(self) -> int:
-        """Side of the images in pixels: the model's."""
-        return self.model.image_size
-
 
 @dataclasses.dataclass(frozen=True)
 class SlotAttention(SlotMethod):

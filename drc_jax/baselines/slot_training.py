@@ -13,6 +13,7 @@ import optax
 
 from drc_jax.baselines.slots import SlotRegions, to_floats
 from drc_jax.config.fields import check, field
+from drc_jax.ops.optimizers import clipped_adam, updates_of
 
 # Folded into the seed for the fresh parameters: no training step has this number.
 _START = 2**32 - 1
@@ -73,13 +74,12 @@ def learning_rate(config: SlotOptimizerConfig, step: jax.Array | int) -> jax.Arr
 
 def make_optimizer(config: SlotOptimizerConfig) -> optax.GradientTransformation:
     """Adam with the rate of ``learning_rate``, after clipping."""
-    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     rate = functools.partial(learning_rate, config)
-    return optax.chain(clip, optax.adam(rate, b1=config.beta1))
+    return clipped_adam(rate, clip_norm=config.clip_norm, b1=config.beta1)
 
 
 class SlotMethod(abc.ABC):
-    """A ``drc_jax.training.method.Method`` of slots; nothing belongs to single images.
+    """A ``drc_jax.runs.method.Method`` of slots; nothing belongs to single images.
 
     A subclass is a frozen dataclass without fields and adds ``name``, ``config_type``, ``advice``
     and three functions of its model's config. The run's config has ``model`` and ``optimizer``.
@@ -155,11 +155,8 @@ class SlotMethod(abc.ABC):
             gradients, metrics = jax.lax.pmean((gradients, metrics), axis_name)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
         metrics["learning_rate"] = learning_rate(step_config.optimizer, state.step)
-        # Optax mixes a weak float with its int32 step count.
-        with jax.numpy_dtype_promotion("standard"):
-            updates, opt_state = make_optimizer(step_config.optimizer).update(
-                gradients, state.opt_state, state.params
-            )
+        optimizer = make_optimizer(step_config.optimizer)
+        updates, opt_state = updates_of(optimizer, gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return SlotState(state.step + 1, params, opt_state), (), metrics
 

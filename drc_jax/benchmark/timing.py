@@ -15,7 +15,7 @@ from drc_jax.config import TrainConfig
 from drc_jax.model.energies import posterior_energy, prior_energy
 from drc_jax.model.images import to_unit_range
 from drc_jax.model.render import init_params
-from drc_jax.training import devices
+from drc_jax.runtime import devices
 from drc_jax.training import step as training_step
 from drc_jax.training.drc import DRC
 from drc_jax.training.update import in_parts
@@ -239,8 +239,8 @@ def _train(config: TrainConfig) -> _Program:
     step_config = method.step_config(config)
 
     def arguments() -> tuple[Any, ...]:
-        state = devices.fresh_state(method, config, mesh)
-        chains = devices.fresh_chains(method, config, mesh, config.batch_size)
+        state = training_step.fresh_state(method, config, mesh)
+        chains = training_step.fresh_chains(method, config, mesh, config.batch_size)
         chains = jax.tree.map(lambda bank: bank[:, 0], chains)
         rows = devices.by_rows(mesh)
         return state, *jax.device_put((chains, _images(config)), rows), np.uint32(config.seed)

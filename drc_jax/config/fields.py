@@ -111,12 +111,13 @@ def _check_bounds(name: str, value: Any, least: float | None, most: float | None
         return
     for item in value if isinstance(value, tuple) else (value,):
         if least is not None and item < least:
-            raise UserError(f"{name} must be at least {_shown(least)}, got {value!r}")
+            raise UserError(f"{name} must be at least {bound_text(least)}, got {value!r}")
         if most is not None and item > most:
-            raise UserError(f"{name} must be at most {_shown(most)}, got {value!r}")
+            raise UserError(f"{name} must be at most {bound_text(most)}, got {value!r}")
 
 
-def _shown(bound: float) -> str:
+def bound_text(bound: float) -> str:
+    """A bound as people write it."""
     return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 

@@ -1,7 +1,7 @@
 """A training run: what every method's run shares, and the run of DRC."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from drc_jax.config.fields import check, field
 from drc_jax.config.model import (
@@ -28,6 +28,8 @@ class SceneOptions:
       touching: where there are two objects or more, the second covers an edge of the first.
       two_tone: each object has two colours, half and half, divided at a random angle.
       one_hue: all objects of a scene have the same hue.
+      floor: ``grey``; or ``coloured``, as saturated as the objects and of a hue apart from theirs,
+        so that saturation says nothing of what is foreground.
     """
 
     objects: tuple[int, ...] = (1, 2)
@@ -35,6 +37,7 @@ class SceneOptions:
     touching: bool = False
     two_tone: bool = False
     one_hue: bool = False
+    floor: str = field("grey", choices=("grey", "coloured"))
 
     def __post_init__(self) -> None:
         check(self)
@@ -93,8 +96,8 @@ class DataConfig(SceneOptions):
 class RunConfig:
     """What the training run of any method has; each method's config adds its own fields.
 
-    A subclass sets `method`, has an `image_size` (a property or a field), and calls
-    ``super().__post_init__()`` where it has checks of its own.
+    A subclass sets `method`, has a ``model`` with an ``image_size`` or a field ``image_size``, and
+    calls ``super().__post_init__()`` where it has checks of its own.
 
     Attributes:
       method: the method's name, the same for all configs of a class; stored with every run.
@@ -138,8 +141,8 @@ class RunConfig:
 
     @property
     def image_size(self) -> int:
-        """Side of the images in pixels."""
-        raise NotImplementedError(f"{type(self).__name__} has no image_size")
+        """Side of the images in pixels: the model's."""
+        return cast(Any, self).model.image_size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,8 +175,3 @@ class TrainConfig(RunConfig):
                 f"images_at_once must be 0 or divide the {share} images that each device has of a "
                 f"batch, got {self.images_at_once}"
             )
-
-    @property
-    def image_size(self) -> int:
-        """Side of the images in pixels: the model's."""
-        return self.model.image_size

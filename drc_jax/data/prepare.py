@@ -126,20 +126,26 @@ def prepare(dataset: str, output: str | os.PathLike[str], **options: Any) -> Non
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in options:
             raise UserError(f"dataset {dataset} needs the option {name}")
-    _check_size(options.get("size"))
+    size = options.get("size")
+    if size is not None and size > 0 and other_sides(size):  # the data set refuses what is no size
+        raise UserError(
+            f"size must be a side that models have, such as 32, 64 or 128; got {size}, try "
+            f"{other_sides(size)}"
+        )
     with _disk_errors(output):
         PREPARERS[dataset](output, **options)
 
 
-def _check_size(size: int | None) -> None:
-    """Raises UserError unless a model takes images of that side, 4 * 2^k with k at least 1."""
-    if size is None or size < 1 or (size >= 8 and size & (size - 1) == 0):
-        return  # the data set itself refuses what is no size at all
+def other_sides(size: int) -> str:
+    """The nearest sides that models have, ``"32 or 64"``; empty where they have this one, 4 * 2^k.
+
+    Args:
+      size: image side in pixels, at least 1.
+    """
+    if size >= 8 and size & (size - 1) == 0:
+        return ""
     below = 1 << size.bit_length() - 1
-    nearest = f"{below} or {2 * below}" if size > 8 else "8"
-    raise UserError(
-        f"size must be a side that models have, such as 32, 64 or 128; got {size}, try {nearest}"
-    )
+    return f"{below} or {2 * below}" if size > 8 else "8"
 
 
 @contextlib.contextmanager

@@ -59,9 +59,9 @@ def _page(comparison: Comparison, drawn: dict[str, bytes]) -> str:
         page.table(compare_tables.means(comparison)),
         page.paragraph(_sentence(compare_tables.explanation(comparison))),
         page.paragraph(
-            "The floors look at no image: every pixel is foreground, and the pixels that are "
+            "Two floors look at no image: every pixel is foreground, and the pixels that are "
             "foreground in more than half of the training masks. A method that does not beat both "
-            "has found nothing."
+            "has found nothing. The third is what a threshold on each image's saturation finds."
         ),
         *(
             page.paragraph(f"{printable(path)} has no scores: {printable(why)}")

@@ -10,6 +10,7 @@ from drc_jax.data.pictures import crops, decode
 from drc_jax.data.pictures.crops import Window
 from drc_jax.data.pictures.images import resize_image
 from drc_jax.evaluation import pictures
+from drc_jax.evaluation.refine import refined
 
 CROPS = ("stretch", "centre", "letterbox")
 FORMATS = ("png", "webp")
@@ -35,13 +36,20 @@ def to_square(photo: np.ndarray, size: int, crop: str) -> np.ndarray:
     return crops.letterbox(photo, size) if crop == "letterbox" else resize_image(photo, size)
 
 
-def from_square(square: Image.Image, width: int, height: int, crop: str) -> Image.Image:
+def from_square(
+    square: Image.Image,
+    width: int,
+    height: int,
+    crop: str,
+    edges_of: np.ndarray | None = None,
+) -> Image.Image:
     """Takes what the model painted back to the picture, the inverse of `to_square`.
 
     Args:
       square: an image of the model's size and any mode.
       width, height: of the picture in pixels.
       crop: as in `to_square`.
+      edges_of: the picture, uint8 [H, W, 3], whose edges a mask in float32 follows; None for none.
 
     Returns:
       The square resized bilinearly to the picture's size; 0 where the model did not look.
@@ -54,6 +62,9 @@ def from_square(square: Image.Image, width: int, height: int, crop: str) -> Imag
     size = (place.right - place.left, place.bottom - place.top)
     # Cropped first, so that bars do not bleed in.
     part = square.crop(window).resize(size, Image.Resampling.BILINEAR)
+    if edges_of is not None:
+        coarse = max(window.right - window.left, window.bottom - window.top)
+        part = Image.fromarray(refined(place.cut(edges_of), np.asarray(part), coarse))
     whole = Image.new(square.mode, (width, height))
     whole.paste(part, (place.left, place.top))
     return whole
@@ -66,6 +77,7 @@ def files(
     crop: str,
     soft: bool,
     file_format: str,
+    refine: bool = False,
 ) -> dict[str, tuple[str, bytes]]:
     """The files made of a photograph, each of its size but the last: see `extract.extract`.
 
@@ -73,7 +85,7 @@ def files(
       photo: uint8 [H, W, 3].
       weight: float32 [S, S] in [0, 1], the foreground's weight pi_f.
       background: float32 [S, S, 3] in [-1, 1].
-      crop, soft, file_format: see `extract.extract`.
+      crop, soft, file_format, refine: see `extract.extract`.
 
     Returns:
       Folder to ending and content.
@@ -85,7 +97,8 @@ def files(
         raise not_finite()
     height, width = photo.shape[:2]
     picture = Image.fromarray(photo)
-    share = np.asarray(from_square(Image.fromarray(weight), width, height, crop))
+    edges_of = photo if refine else None
+    share = np.asarray(from_square(Image.fromarray(weight), width, height, crop, edges_of))
     alpha = _grey(share)
     mask = _mask(share, soft)
     painted = Image.fromarray(pictures.to_uint8(background))
@@ -110,14 +123,19 @@ def files(
 
 
 def slot_files(
-    photo: np.ndarray, masks: np.ndarray, crop: str, soft: bool, file_format: str
+    photo: np.ndarray,
+    masks: np.ndarray,
+    crop: str,
+    soft: bool,
+    file_format: str,
+    refine: bool = False,
 ) -> dict[str, tuple[str, bytes]]:
     """The files made of a photograph in which a method finds exchangeable slots.
 
     Args:
       photo: uint8 [H, W, 3].
       masks: float32 [K, S, S] in [0, 1], each slot's mixing weights.
-      crop, soft, file_format: see `extract.extract`.
+      crop, soft, file_format, refine: see `extract.extract`.
 
     Returns:
       Folder to ending and content.
@@ -129,7 +147,8 @@ def slot_files(
         raise not_finite()
     height, width = photo.shape[:2]
     picture = Image.fromarray(photo)
-    squares = [from_square(Image.fromarray(mask), width, height, crop) for mask in masks]
+    edges_of = photo if refine else None
+    squares = [from_square(Image.fromarray(mask), width, height, crop, edges_of) for mask in masks]
     shares = np.stack([np.asarray(square) for square in squares])
     labels = np.where(shares.any(axis=0), shares.argmax(axis=0) + 1, 0)  # 0 where none looked
     made, ending = {}, f".{file_format}"

@@ -11,9 +11,10 @@ from drc_jax.data.packed.batches import eval_batches
 from drc_jax.data.packed.format import PackedSplit
 from drc_jax.data.pictures.files import printable
 from drc_jax.errors import NonFiniteError, UserError
-from drc_jax.evaluation import label_metrics, metrics
+from drc_jax.evaluation import label_floors, label_metrics, metrics, slot_failures
 from drc_jax.evaluation.regions import HostRegions, InferBatch, block_size, infer_on_host
 from drc_jax.evaluation.report import Evaluation, LabelReport, Report, Score
+from drc_jax.evaluation.saturation import saturation_masks
 
 _SHOWN_IMAGES = 10
 _NO_BACKGROUND = -1  # the label of no region
@@ -28,16 +29,20 @@ class _Kept:
         self.errors = np.zeros(count)
         self.labels: np.ndarray = np.zeros((count, side, side), np.uint8)
         self.foreground: np.ndarray = np.zeros((count, side, side), bool)
+        self.saturated: np.ndarray = np.zeros((count, side, side), bool)
         self.slots: metrics.SlotMasks | None = None  # where regions have no foreground
         self.num_regions = 0
         self._shown: list[HostRegions] = []
         self._label_scores: list[label_metrics.LabelScores] = []
+        self._floor_scores: dict[str, list[label_metrics.LabelScores]] = {}
+        self._failures: list[slot_failures.Failure] = []
 
     def add(self, regions: HostRegions, images: np.ndarray, indices: np.ndarray) -> None:
         """Keeps the regions of the images uint8 [n, S, S, 3] that have these places."""
         observed = images.astype(np.float32) / 127.5 - 1.0
         difference = np.abs(observed - regions.reconstruction)
         self.errors[indices] = difference.mean((1, 2, 3), dtype=np.float64)
+        self.saturated[indices] = saturation_masks(images)
         labels = self.labels[indices] = regions.labels()
         self.num_regions = regions.pi.shape[1]
         background = self.num_regions - 1
@@ -47,10 +52,7 @@ class _Kept:
         else:
             self.foreground[indices] = regions.foreground_weight > 0.5
         if self._split.labels is not None:
-            scores = label_metrics.label_scores(
-                labels, self._split.labels[indices], background=background
-            )
-            self._label_scores.append(scores)
+            self._score_labels(labels, images, indices, background)
         if indices[0] < _SHOWN_IMAGES:
             self._shown.append(regions.take(indices < _SHOWN_IMAGES))
 
@@ -61,11 +63,38 @@ class _Kept:
         self.slots.others[indices] = masks.others
         self.slots.claimed[indices] = masks.claimed
 
+    def _score_labels(
+        self, labels: np.ndarray, images: np.ndarray, indices: np.ndarray, background: int
+    ) -> None:
+        """Scores label maps, and those that need no slots; finds what went wrong."""
+        assert self._split.labels is not None
+        true = self._split.labels[indices]
+        score = label_metrics.label_scores
+        self._label_scores.append(score(labels, true, background=background))
+        floors = {"k_means": label_floors.cluster_labels(images, self.num_regions)}
+        if self.slots is None:
+            floors["components"] = label_floors.component_labels(self.foreground[indices])
+            found = slot_failures.find(images, labels, true, background=background)
+            self._failures += [f._replace(image=int(indices[f.image])) for f in found]
+        for name, floor in floors.items():
+            self._floor_scores.setdefault(name, []).append(score(floor, true))
+
     def label_scores(self) -> label_metrics.LabelScores | None:
         """The scores of the label maps of all images; None without true labels."""
         if not self._label_scores:
             return None
         return _joined(self._label_scores)
+
+    def label_floors(self) -> dict[str, LabelReport]:
+        """What label maps that need no slots score; empty without true labels."""
+        return {
+            name: LabelReport.of(_joined(scores), has_background=True)
+            for name, scores in self._floor_scores.items()
+        }
+
+    def failures(self) -> list[slot_failures.Failure] | None:
+        """What went wrong; None without true labels or a region for the background."""
+        return None if self.slots is not None or not self._label_scores else self._failures
 
     def shown(self) -> HostRegions:
         """The regions of the first images."""
@@ -99,7 +128,7 @@ def evaluate(
       mean_train_mask: float [S, S], `metrics.mean_mask` of the training masks; None leaves that
         floor out.
       settings: kept in the report as they are; JSON only.
-      progress: called after each block with the numbers of images done and in all.
+      progress: called first, and after each block, with the numbers of images done and in all.
 
     Returns:
       The report and the images behind it; `report.write` puts them on disk.
@@ -125,6 +154,7 @@ def evaluate(
     if mean_train_mask is not None:
         floor = Score.mean(metrics.mean_mask_floor(true, mean_train_mask))
     labels = kept.label_scores()
+    failures = kept.failures()
     report = Report(
         split=split.info.split,
         num_images=len(split),
@@ -134,8 +164,11 @@ def evaluate(
         floors={
             "all_foreground": Score.mean(metrics.all_foreground_floor(true)),
             "mean_train_mask": floor,
+            "saturation": Score.mean(metrics.overlap(kept.saturated, true)),
         },
         labels=LabelReport.of(labels, has_background=kept.slots is None) if labels else None,
+        label_floors=kept.label_floors(),
+        failures=None if failures is None else slot_failures.count(failures),
         reconstruction_error=float(np.mean(kept.errors)),
         true_share=float(np.mean(true)),
         predicted_share=float(np.mean(predicted)),
@@ -146,6 +179,7 @@ def evaluate(
         names=split.names,
         scores=scores,
         label_scores=labels,
+        failures=failures,
         errors=kept.errors,
         observed=split.images,
         true=true,
@@ -182,6 +216,8 @@ def _infer_all(
 ) -> _Kept:
     """Runs inference on every image and keeps what the scores and pictures need."""
     kept = _Kept(split)
+    if progress is not None:
+        progress(0, len(split))
     for images, indices, valid in eval_batches(split, block_size()):
         try:
             # Repeated images of the last block end here.

@@ -45,6 +45,7 @@ def extract(
     image_size: int,
     crop: str = "stretch",
     soft: bool = False,
+    refine: bool = False,
     file_format: str = "png",
     progress: Callable[[int, int], None] | None = None,
 ) -> Extraction:
@@ -78,8 +79,10 @@ def extract(
         into the square; ``centre`` looks at the largest square in its middle, and the rest is
         background; ``letterbox`` shows all of it between grey bars, for models trained so.
       soft: masks hold pi_f in 0 to 255 instead of 0 and 255.
+      refine: masks follow the edges of their pictures (`refine.refined`), which are finer than the
+        model's pixels.
       file_format: ``png`` or ``webp`` (lossless), of all but the side-by-side pictures.
-      progress: called after each block with the numbers of files done and in all.
+      progress: called first, and after each block, with the numbers of files done and in all.
 
     Returns:
       What became of the files.
@@ -98,7 +101,10 @@ def extract(
     except OSError as error:
         raise UserError(f"cannot replace {root / FAILED}: {error.strerror}") from None
     stems = output_stems(names, decode.EXTENSIONS, cutouts.ENDINGS)
+    options = (crop, soft, file_format, refine)
     num_done, num_no_files = 0, len(failed) + len(ignored)
+    if progress is not None:
+        progress(0, len(names))
     # Decoding is slow, and the photographs of a block together may not fit in memory.
     with tempfile.SpooledTemporaryFile(_PHOTOS_IN_MEMORY, dir=str(root)) as spool:
         for block in _blocks(folder, names, spool, failed, ignored):
@@ -111,10 +117,10 @@ def extract(
                     if regions is None:
                         raise cutouts.not_finite()
                     if regions.foreground_weight is None:
-                        made = cutouts.slot_files(photo, regions.pi[i], crop, soft, file_format)
+                        made = cutouts.slot_files(photo, regions.pi[i], *options)
                     else:
                         weight, background = regions.foreground_weight[i], regions.images[i, -1]
-                        made = cutouts.files(photo, weight, background, crop, soft, file_format)
+                        made = cutouts.files(photo, weight, background, *options)
                     for kind, (ending, content) in made.items():
                         path = root / kind / f"{stems[name]}{ending}"
                         path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ def write(evaluation: Evaluation, folder: pathlib.Path) -> None:
 
         SPLIT_grid.png            the first images: the rows of the paper's Fig. 5, or every slot
         SPLIT_best.png, SPLIT_worst.png    the images of highest and lowest reported IoU
+        SPLIT_failures.png        of several objects, if any: the largest failures of each kind
 
     Args:
       evaluation: what to draw.
@@ -32,6 +33,23 @@ def write(evaluation: Evaluation, folder: pathlib.Path) -> None:
         ("worst", np.argsort(iou, kind="stable")),
     ):
         pictures.save_png(folder / f"{split}_{name}.png", ranked(evaluation, order))
+    failed = failures(evaluation)
+    if failed is not None:
+        pictures.save_png(folder / f"{split}_failures.png", failed)
+
+
+def failures(evaluation: Evaluation) -> np.ndarray | None:
+    """The largest failures of each kind; None if none are known.
+
+    Returns:
+      uint8 [H, W, 3].
+    """
+    if evaluation.failures is None or evaluation.true_labels is None:
+        return None
+    labels = (evaluation.labels.astype(int) + 1) % evaluation.report.num_regions
+    return slot_pictures.failures_grid(
+        evaluation.failures, evaluation.observed, labels, evaluation.true_labels
+    )
 
 
 def grid(evaluation: Evaluation) -> np.ndarray:

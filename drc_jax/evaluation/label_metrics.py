@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-_SPLIT_SHARE = 0.1  # of an object's foreground pixels, held by its second slot
-_MERGE_SHARE = 0.5  # of an object's pixels, held by one slot
-_MISSED_SHARE = 0.5  # of an object's pixels, in the background
-_ACTIVE_SHARE = 0.005  # of an image's pixels
+SPLIT_SHARE = 0.1  # of an object's foreground pixels, held by its second slot
+MERGE_SHARE = 0.5  # of an object's pixels, held by one slot
+MISSED_SHARE = 0.5  # of an object's pixels, in the background
+ACTIVE_SHARE = 0.005  # of an image's pixels
 
 
 class ObjectCounts(NamedTuple):
@@ -185,15 +185,15 @@ def object_counts(
     in_slots = held.sum(1)
     second = np.sort(held, axis=1)[:, -2] if held.shape[1] > 1 else np.zeros_like(sizes)
     # Products instead of quotients, so that a share of exactly 10 % or one half counts.
-    split = (second > 0) & (second >= _SPLIT_SHARE * in_slots)
-    missed = there & (sizes - in_slots > _MISSED_SHARE * sizes)
-    holds = (held > 0) & (held >= _MERGE_SHARE * sizes[:, None])
+    split = (second > 0) & (second >= SPLIT_SHARE * in_slots)
+    missed = there & (sizes - in_slots > MISSED_SHARE * sizes)
+    holds = (held > 0) & (held >= MERGE_SHARE * sizes[:, None])
     num_pixels = np.prod(true_labels.shape[1:])
     return ObjectCounts(
         objects=np.count_nonzero(there, axis=1),
         split=np.count_nonzero(split, axis=1),
         missed=np.count_nonzero(missed, axis=1),
-        slots=np.count_nonzero(table.sum(2)[:, is_slot] >= _ACTIVE_SHARE * num_pixels, axis=1),
+        slots=np.count_nonzero(table.sum(2)[:, is_slot] >= ACTIVE_SHARE * num_pixels, axis=1),
         merged=np.count_nonzero(np.count_nonzero(holds, axis=2) >= 2, axis=1),
     )
 

@@ -14,6 +14,7 @@ from drc_jax.data.pictures.files import printable
 from drc_jax.evaluation import metrics
 from drc_jax.evaluation.label_metrics import LabelScores
 from drc_jax.evaluation.regions import HostRegions
+from drc_jax.evaluation.slot_failures import Failure
 from drc_jax.files import write_atomically
 
 COLUMNS = {
@@ -25,7 +26,15 @@ COLUMNS = {
     "background_oracle": "slot per image",
 }
 """Columns of scores and how they are called in tables."""
-FLOORS = {"all_foreground": "all foreground", "mean_train_mask": "mean train mask"}
+FLOORS = {
+    "all_foreground": "all foreground",
+    "mean_train_mask": "mean mask",
+    "saturation": "saturation",
+}
+LABEL_FLOORS = {
+    "components": "components of the foreground",
+    "k_means": "k-means of colour and place",
+}
 
 # A spreadsheet takes a cell that begins so for a formula and computes it.
 _FORMULA = ("=", "+", "-", "@")
@@ -107,8 +116,13 @@ class Report:
       headline: the column that the paper reports.
       is_flipped: whether ``dataset_flip`` took the complement of every mask; None for slots.
       background_slot: which slot the column of that name takes, from 0; None otherwise.
-      floors: ``all_foreground``, and ``mean_train_mask``, None without a mean training mask.
+      floors: ``all_foreground``; ``mean_train_mask``, None without a mean training mask; and
+        ``saturation``, of `saturation.saturation_masks`.
       labels: scores of the label maps; None for data without instance labels.
+      label_floors: scores of label maps that need no slots, by `LABEL_FLOORS`; ``components`` only
+        where a method says what is foreground; empty for data without instance labels.
+      failures: how many there are of each of `slot_failures.KINDS`; None without instance labels or
+        a region for the background.
       reconstruction_error: mean |x - x_hat| over images, pixels and channels; pixels in [-1, 1].
       true_share, predicted_share: mean share of foreground pixels, in [0, 1], of the headline's
         masks. A predicted share of 0 or 1 is a collapsed model.
@@ -124,6 +138,8 @@ class Report:
     background_slot: int | None = None
     floors: dict[str, Score | None]
     labels: LabelReport | None = None
+    label_floors: dict[str, LabelReport] = dataclasses.field(default_factory=dict)
+    failures: dict[str, int] | None = None
     reconstruction_error: float
     true_share: float
     predicted_share: float
@@ -144,6 +160,7 @@ class Evaluation(NamedTuple):
       scores: the scores of each image by column; besides the report's columns ``flipped``, the
         complemented masks that ``dataset_flip`` and ``oracle`` choose from.
       label_scores: the scores of each image's label map; None for data without labels.
+      failures: what went wrong; None as in the report.
       errors: float64 [N], mean |x - x_hat| of each image.
       observed: uint8 [N, S, S, 3]; read when indexed.
       true, predicted: bool [N, S, S], true and inferred foreground, that of the headline.
@@ -156,6 +173,7 @@ class Evaluation(NamedTuple):
     names: list[str]
     scores: dict[str, metrics.Overlap]
     label_scores: LabelScores | None
+    failures: list[Failure] | None
     errors: np.ndarray
     observed: FileArray
     true: np.ndarray
@@ -245,7 +263,7 @@ def format_table(report: Report) -> str:
 
     def line(label: str, cells: dict[str, str]) -> str:
         padded = [f"{cells[name]:>{len(name) + 2}}" for name in cells]
-        return f"{label:<4}{''.join(padded[: len(own)])}  |{''.join(padded[len(own) :])}"
+        return f"{label:<4}{''.join(padded[: len(own)])} |{''.join(padded[len(own) :])}"
 
     columns = own | floors
     lines = [
@@ -283,18 +301,31 @@ def label_lines(report: Report) -> list[str]:
     if labels is None:
         is_for_objects = report.num_regions > 2 or report.background_slot is not None
         return ["no FG-ARI: the data have no instance labels"] if is_for_objects else []
-    ari = "no FG-ARI: no image has two objects or more"
-    if labels.foreground_ari is not None:
-        ari = (
-            f"FG-ARI {100 * labels.foreground_ari:.1f} (over the {labels.num_several} images of "
-            "two objects or more)"
-        )
     shares = [
         "-" if rate is None else f"{100 * rate:.1f}%"
         for rate in (labels.split_rate, labels.missed_rate, labels.merge_rate)
     ]
-    return [
-        f"{ari}, ARI {100 * labels.ari:.1f}, matched mIoU {100 * labels.matched_iou:.1f}",
+    several = f"FG-ARI is over the {labels.num_several} images of two objects or more"
+    if labels.foreground_ari is None:
+        several = "no FG-ARI: no image has two objects or more"
+    lines = [
+        f"{_label_scores(labels)}; {several}",
         f"per image {labels.objects:.2f} objects and {labels.slots:.2f} active slots",
         f"objects split {shares[0]}, missed {shares[1]}; slots that merge objects {shares[2]}",
     ]
+    if report.failures is not None:
+        counts = ", ".join(f"{kind} {count}" for kind, count in report.failures.items())
+        lines.append(f"failures: {counts}")
+    return lines + [
+        f"{_label_scores(floor)}: {LABEL_FLOORS[name]}, a floor"
+        for name, floor in report.label_floors.items()
+    ]
+
+
+def _label_scores(labels: LabelReport) -> str:
+    scores = {
+        "FG-ARI": labels.foreground_ari,
+        "ARI": labels.ari,
+        "matched mIoU": labels.matched_iou,
+    }
+    return ", ".join(f"{name} {100 * s:.1f}" for name, s in scores.items() if s is not None)

@@ -6,8 +6,12 @@ means nothing, so slots stand in the order of their area, image by image, the la
 
 import numpy as np
 
+from drc_jax.data.packed.reading import FileArray
 from drc_jax.evaluation.pictures import cut_out, image_grid, label_colours
 from drc_jax.evaluation.regions import Regions
+from drc_jax.evaluation.slot_failures import KINDS, Failure
+
+_FAILURES_OF_A_KIND = 3
 
 
 def are_objects(regions: Regions) -> bool:
@@ -43,6 +47,40 @@ def objects_grid(
     }
     present = {label: row for label, row in rows.items() if row is not None}
     return image_grid(list(present.values()), list(present))
+
+
+def failures_grid(
+    failures: list[Failure],
+    observed: FileArray | np.ndarray,
+    pred_labels: np.ndarray,
+    true_labels: FileArray | np.ndarray,
+) -> np.ndarray | None:
+    """The three largest failures of each kind, a column each.
+
+    Args:
+      failures: of `slot_failures.find`.
+      observed: uint8 [N, H, W, 3], all images.
+      pred_labels: int [N, H, W], 0 the background.
+      true_labels: int [N, H, W], 0 the background.
+
+    Returns:
+      uint8 [rows, columns, 3]; None without failures.
+    """
+    chosen: list[Failure] = []
+    for kind in KINDS:
+        of_kind = [failure for failure in failures if failure.kind == kind]
+        of_kind.sort(key=lambda failure: -failure.pixels)
+        chosen += of_kind[:_FAILURES_OF_A_KIND]
+    if not chosen:
+        return None
+    places = np.array([failure.image for failure in chosen])
+    rows = {
+        "observed": np.asarray(observed[places]),
+        "regions": label_colours(pred_labels[places]),
+        "true objects": label_colours(np.asarray(true_labels[places])),
+    }
+    captions = [f"#{f.image}\n{f.kind}\n{f.pixels} px" for f in chosen]
+    return image_grid(list(rows.values()), list(rows), captions)
 
 
 def removal_grid(observed: np.ndarray, regions: Regions) -> np.ndarray:

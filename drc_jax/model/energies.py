@@ -97,6 +97,74 @@ def posterior_energy(
     return prior_energy(config, params, z) + config.langevin_weight * misfit
 
 
+class ImageTerms(NamedTuple):
+    """What an image adds to U1, before ``langevin_weight``; the area as ``None`` where it is off.
+
+    Attributes:
+      variation: [B], tv_weight TV(I_b').
+      log_likelihood: [B], sum_i J_i.
+      area: [B], slot_area_weight times (1.15).
+    """
+
+    variation: jax.Array
+    log_likelihood: jax.Array
+    area: jax.Array | None
+
+    def energy(self) -> jax.Array:
+        """tv_weight TV(I_b') - sum_i J_i, and the area, [B]."""
+        misfit = self.variation - self.log_likelihood
+        return misfit if self.area is None else misfit + self.area
+
+
+class EnergyParts(NamedTuple):
+    """The terms that U1 sums, [B] each, weights included.
+
+    Attributes:
+      prior: E(z), as learned.
+      norm: |z|^2 / 2.
+      likelihood: - w sum_i J_i.
+      variation: w tv_weight TV(I_b').
+      area: w slot_area_weight times (1.15); 0 where it is off.
+    """
+
+    prior: jax.Array
+    norm: jax.Array
+    likelihood: jax.Array
+    variation: jax.Array
+    area: jax.Array
+
+
+def energy_parts(
+    config: ModelConfig,
+    params: Params,
+    z: Float[Array, "b d"],
+    rendered: Regions,
+    x: Float[Array, "b h w 3"],
+) -> EnergyParts:
+    """The terms of ``posterior_energy``, to be looked at one by one.
+
+    Args:
+      config: the model.
+      params: from ``init_params``.
+      z: [B, D].
+      rendered: what ``render`` makes of z.
+      x: [B, H, W, 3] in [-1, 1].
+
+    Returns:
+      ``EnergyParts``; their sum is U1 (1.10).
+    """
+    prior = energy(config, params, z).total
+    terms = image_terms(config, rendered, x)
+    weight = config.langevin_weight
+    return EnergyParts(
+        prior=prior,
+        norm=0.5 * jnp.sum(jnp.square(z), axis=-1),
+        likelihood=-weight * terms.log_likelihood,
+        variation=weight * terms.variation,
+        area=jnp.zeros_like(prior) if terms.area is None else weight * terms.area,
+    )
+
+
 def image_energy(
     config: ModelConfig, rendered: Regions, x: Float[Array, "b h w 3"]
 ) -> Float[Array, " b"]:
@@ -110,13 +178,19 @@ def image_energy(
     Returns:
       [B].
     """
-    # Taken apart once for both terms, so that their cotangents meet plane by plane.
+    return image_terms(config, rendered, x).energy()
+
+
+def image_terms(config: ModelConfig, rendered: Regions, x: Float[Array, "b h w 3"]) -> ImageTerms:
+    """The terms of ``image_energy``; arguments as there."""
+    # Taken apart once for all terms, so that their cotangents meet plane by plane.
     images, log_pi = rendered.planes()
     j = expected_log_likelihood(config, images, log_pi, x, sigma=config.sigma)
-    misfit = config.tv_weight * ops.total_variation(images.at("region", -1)) - j.pixel_sums()
-    if config.slot_area_weight:
-        misfit = misfit + config.slot_area_weight * slot_area(log_pi)
-    return misfit
+    return ImageTerms(
+        variation=config.tv_weight * ops.total_variation(images.at("region", -1)),
+        log_likelihood=j.pixel_sums(),
+        area=config.slot_area_weight * slot_area(log_pi) if config.slot_area_weight else None,
+    )
 
 
 def slot_area(log_pi: Planes) -> Float[Array, " b"]:
@@ -150,12 +224,40 @@ def expected_log_likelihood(
     Returns:
       Planes with a channel axis, or none with one responsibility per pixel.
     """
+    log_p, epsilon = _log_densities(config, images, x, sigma)
+    gamma = regions.responsibilities(log_pi, log_p, epsilon=epsilon)
+    return regions.expected_log_likelihood(gamma, log_pi, log_p, epsilon=epsilon)
+
+
+def responsibilities(
+    config: ModelConfig, rendered: Regions, x: Float[Array, "b h w 3"]
+) -> Float[Array, "b k h w"]:
+    """gamma (1.8), which region each observed pixel is due to; the mean over colour channels.
+
+    Args:
+      config: the model.
+      rendered: from ``render``.
+      x: [B, H, W, 3] in [-1, 1].
+
+    Returns:
+      [B, K, H, W] in [0, 1], summing to 1 over K.
+    """
+    images, log_pi = rendered.planes()
+    log_p, epsilon = _log_densities(config, images, x, config.sigma)
+    gamma = regions.responsibilities(log_pi, log_p, epsilon=epsilon)
+    if config.responsibility == "pixel":
+        return gamma.array(region=1)
+    return jnp.mean(gamma.array(region=1, channel=-1), axis=-1)
+
+
+def _log_densities(
+    config: ModelConfig, images: Planes, x: Float[Array, "b h w 3"], sigma: float
+) -> tuple[Planes, float]:
+    """log p_k (1.7) of what shares a responsibility, and the epsilon that goes with it."""
     observed = ops.stored(Planes.of(x, channel=-1))
     log_p = regions.log_likelihood(images, observed, sigma=sigma, likelihood=config.likelihood)
-    epsilon = LISTING_EPSILON
     if config.responsibility == "pixel":
         # Three channels' densities multiply to far below the listing's epsilon, which would hand
         # every badly fitted pixel to the background.
-        log_p, epsilon = log_p.sum("channel"), 0.0
-    gamma = regions.responsibilities(log_pi, log_p, epsilon=epsilon)
-    return regions.expected_log_likelihood(gamma, log_pi, log_p, epsilon=epsilon)
+        return log_p.sum("channel"), 0.0
+    return log_p, LISTING_EPSILON

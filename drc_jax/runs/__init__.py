@@ -1,1 +1,1 @@
-"""A run's folder on disk."""
+"""Runs: what their methods must have, their folders on disk, and opening what was trained."""

@@ -16,7 +16,7 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -24,6 +24,7 @@ import orbax.checkpoint as ocp
 
 from drc_jax import files
 from drc_jax.errors import UserError
+from drc_jax.runs.chain_store import CopyFiles
 from drc_jax.runs.saved import (
     CONFIG_FILE,
     DAMAGED_FOLDER,
@@ -238,13 +239,13 @@ class CheckpointWriter:
         self,
         step: int,
         state: Any,
-        copy_files: Callable[[pathlib.Path], concurrent.futures.Future[None]] | None = None,
+        copy_files: CopyFiles | None = None,
     ) -> None:
         """Starts saving ``state``, once the save before it has finished.
 
         Args:
           step: number of completed training steps; no newer checkpoint may exist.
-          state: NumPy arrays of its own (``training.devices.to_host``); they must not be written
+          state: NumPy arrays of its own (``runtime.devices.to_host``); they must not be written
             to afterwards.
           copy_files: called at once with a folder to make, into which it copies in the background
             what belongs to the checkpoint beside the state; see ``saved_files``.

@@ -21,7 +21,7 @@ from drc_jax import files
 from drc_jax.config import differing_fields, from_dict, to_dict
 from drc_jax.errors import UserError
 from drc_jax.files import write_atomically
-from drc_jax.runs import saved
+from drc_jax.runs import chain_files, saved
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ _FOLDERS = (
     saved.DAMAGED_FOLDER,
     BOARD_FOLDER,
     "images",
-    "chain_banks",
+    chain_files.FOLDER,
 )
 _MAY_CHANGE = (
     "iterations",

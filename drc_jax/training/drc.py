@@ -11,24 +11,27 @@ import jax.numpy as jnp
 from drc_jax import inference
 from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
+from drc_jax.model import posterior
 from drc_jax.model.networks import Params
-from drc_jax.model.render import Regions, render
+from drc_jax.model.render import Regions, init_params, render
 from drc_jax.training import encoder
-from drc_jax.training import state as train_state
 from drc_jax.training import update as updates
-from drc_jax.training.state import Chains, TrainState
-from drc_jax.training.update import DEFAULT_TERMS, Metrics, StepConfig, Terms
+from drc_jax.training.state import Chains, TrainState, split_params
+from drc_jax.training.update import Metrics, StepConfig, Terms
+
+# Folded into the seed for what a run begins with: no training step has this number.
+_START = 2**32 - 1
 
 
 @dataclasses.dataclass(frozen=True)
 class DRC:
-    """See ``drc_jax.training.method.Method``.
+    """See ``drc_jax.runs.method.Method``.
 
     Attributes:
       terms: energies, losses and optimizers; give your own to train something else.
     """
 
-    terms: Terms = DEFAULT_TERMS
+    terms: Terms = Terms()
 
     name = "drc"
     config_type = TrainConfig
@@ -42,20 +45,47 @@ class DRC:
             )
 
     def step_config(self, config: TrainConfig) -> StepConfig:
-        return StepConfig.of(config)
+        return StepConfig(config.model, config.sampler, config.optimizer, config.images_at_once)
 
     def keeps_in_files(self, config: TrainConfig) -> bool:
         return config.chain_bank == "host"
 
     def fresh_state(self, config: TrainConfig) -> TrainState:
-        state = train_state.fresh_state(config, self.terms.optimizers(config.optimizer))
-        return encoder.added(config, state)
+        """Orthogonal parameters and optimizers at rest, the encoder's too where there is one."""
+        key, _, _ = _start_keys(config.seed)
+        params = init_params(config.model, key)
+        generator, ebm = self.terms.optimizers(config.optimizer)
+        trained, trained_ebm = split_params(params)
+        zero = jnp.zeros((), jnp.int32)
+        state = TrainState(zero, params, generator.init(trained), ebm.init(trained_ebm))
+        if not config.encoder.enabled:
+            return state
+        # Folded in, so that the model's own keys stay.
+        return encoder.added(config, state, jax.random.fold_in(key, 0))
 
     def fresh_chains(self, config: TrainConfig, seed: int | jax.Array, index: jax.Array) -> Chains:
-        return train_state.fresh_chains(config.model, seed, index)
+        """N(0, I); a chain depends on (seed, image) alone."""
 
-    split_chains = staticmethod(train_state.split_chains)
-    join_chains = staticmethod(train_state.join_chains)
+        def of_one(key: chex.PRNGKey, image: jax.Array) -> jax.Array:
+            key = jax.random.fold_in(key, image)
+            return jax.random.normal(key, (2, config.model.latent_dim))
+
+        draw = jax.vmap(of_one, in_axes=(None, 0))
+        _, posterior_key, prior_key = _start_keys(seed)
+        return Chains(draw(posterior_key, index), draw(prior_key, index))
+
+    def split_chains(self, state: TrainState) -> tuple[TrainState, Chains]:
+        if state.posterior_chains is None or state.prior_chains is None:
+            raise UserError(
+                "this state has no chains: chain_bank 'host' keeps them in files, which the loop "
+                "reads"
+            )
+        chains = Chains(state.posterior_chains, state.prior_chains)
+        return dataclasses.replace(state, posterior_chains=None, prior_chains=None), chains
+
+    def join_chains(self, state: TrainState, chains: Chains) -> TrainState:
+        posterior, prior = chains
+        return dataclasses.replace(state, posterior_chains=posterior, prior_chains=prior)
 
     def update(
         self,
@@ -81,6 +111,7 @@ class DRC:
         num_steps: int = 0,
         num_restarts: int = 1,
         start: str = "prior",
+        progress: inference.Progress | None = None,
     ) -> Regions:
         return inference.infer(
             config.model,
@@ -89,12 +120,8 @@ class DRC:
             images,
             num_steps=num_steps or self.test_steps(config),
             num_restarts=num_restarts,
-            step_size=config.sampler.posterior_step_size,
-            drift_limit=config.sampler.drift_limit,
-            start=start,
-            # An encoder's answer lies where chains are, so nothing has to be warmed up.
-            warm_up_steps=config.sampler.warm_up_steps if start == "prior" else 0,
-            warm_up_step_size=config.sampler.warm_up_step_size,
+            progress=progress,
+            **posterior.options(config.sampler, start),
         )
 
     def show(
@@ -110,6 +137,10 @@ class DRC:
         return "try a smaller optimizer.generator_learning_rate, or optimizer.clip_norm"
 
 
-_render = functools.partial(jax.jit, static_argnums=0)(render)
+def _start_keys(seed: int | jax.Array) -> chex.PRNGKey:
+    """Keys [3] of a run's fresh parameters, posterior chains and prior chains."""
+    root = jax.random.fold_in(jax.random.key(jnp.asarray(seed, jnp.uint32)), _START)
+    return jax.random.split(root, 3)
 
-DEFAULT = DRC()
+
+_render = functools.partial(jax.jit, static_argnums=0)(render)

@@ -1,38 +1,36 @@
-"""Chains that lie in files while a run uses them.
+"""Chains that lie in files while a run uses them (docs/host_chains.md).
 
 A batch's chains are read while the device is busy with the step before, and those of a finished
-step are written by a thread.
-
-Working files are of no use after a crash, for nothing says which steps they hold. A checkpoint has
-copies of them as they were at its step, and a run resumes from these. Copying takes no memory and
-goes on while training does, but the disk needs room for the files once more per checkpoint, and a
-resuming run copies one back and compares its digest first. On file systems that share blocks
-between files (XFS, Btrfs) a copy is immediate and takes no room until the chains change.
+step are written by a thread. Working files are of no use after a crash, for nothing says which
+steps they hold. A checkpoint has copies of them as they were at its step, and a run resumes from
+these.
 """
 
 import collections
+import contextlib
 import pathlib
 import shutil
 from collections.abc import Iterator
 from concurrent import futures
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from drc_jax.data.packed.batches import check_index
 from drc_jax.errors import UserError
-from drc_jax.training import chain_files, devices
-from drc_jax.training.chains import Batch, CopyFiles, Placed, check_index
+from drc_jax.runs import chain_files
+from drc_jax.runs.chain_store import Batch, ChainStore, CopyFiles, Placed
+from drc_jax.runtime import devices
 from drc_jax.training.state import Chains
 
 # Steps whose chains may wait, on the device, to be written: a checkpoint's copy holds them up.
 _MOST_UNWRITTEN = 256
 
 
-class FileChains:
-    """The working files of a run in use, a ``ChainStore``; `close` removes them.
+class FileChains(ChainStore):
+    """The working files of a run in use; `close` removes them.
 
     Chains are written in the order of steps, and a chain is read only after all its writes. So what
     a step gets does not depend on how fast the files are.
@@ -49,44 +47,32 @@ class FileChains:
         """
         self._folder = folder
         self._mesh = mesh
-        self._files = [chain_files.Bank(folder, name) for name in Chains._fields]
+        self._files = [chain_files.Bank(folder, name) for name in chain_files.NAMES]
         # One thread: writes and copies happen in the order in which they are asked for.
         self._writer = futures.ThreadPoolExecutor(1, "write chains")
         self._unwritten: collections.deque[tuple[np.ndarray, futures.Future[None]]]
         self._unwritten = collections.deque()
 
     def feed(self, batches: Iterator[Batch]) -> Iterator[tuple[Placed, Chains]]:
-        """See ``ChainStore``; a batch's ``index`` and ``flip`` stay on the host."""
+        """A batch's ``index`` and ``flip`` stay on the host."""
+        count = self._mesh.size
         for batch in batches:
-            num_devices = self._mesh.size
-            num_images = self._files[0].num_images
-            check_index(batch["index"], range(num_devices), num_devices, num_images)
+            check_index(batch["index"], range(count), count, self._files[0].num_images)
             chains = self._read(_rows(batch["index"], batch["flip"]))
             image = devices.place_rows(self._mesh, batch["image"])
             yield {**batch, "image": image}, devices.place_rows(self._mesh, chains)
 
     def put(self, batch: Placed, chains: Chains) -> None:
-        """See ``ChainStore``; the chains are written when the device has computed them."""
+        """The chains are written when the device has computed them."""
         rows = _rows(batch["index"], batch["flip"])
         self._unwritten.append((rows, self._writer.submit(self._write, rows, chains)))
-        if len(self._unwritten) > _MOST_UNWRITTEN:
-            self._result(self._unwritten[0][1])
         self._forget_written()
 
     def first(self, count: int) -> Chains:
-        """See ``ChainStore``."""
         return jax.tree.map(jnp.asarray, self._read(_rows(np.arange(count), np.zeros(count))))
 
-    def on_host(self) -> None:
-        return None
-
     def file_copier(self) -> CopyFiles:
-        """See ``ChainStore``; the future that it gives raises OSError as on a full disk."""
-
-        def copy(folder: pathlib.Path) -> futures.Future[None]:
-            return self._writer.submit(chain_files.copy_files, self._folder, folder)
-
-        return copy
+        return lambda to: self._writer.submit(chain_files.copy_files, self._folder, to)
 
     def close(self) -> None:
         """Ends the thread and removes the files."""
@@ -100,28 +86,26 @@ class FileChains:
             if np.isin(rows, unwritten).any():
                 futures.wait([future])
         self._forget_written()
-        try:
+        with self._telling():
             return Chains._make(file.read(rows) for file in self._files)
-        except OSError as error:
-            raise self._unusable(error) from None
 
     def _write(self, rows: np.ndarray, chains: Chains) -> None:
         for file, new in zip(self._files, chains, strict=True):
             file.write(rows, np.asarray(new))
 
     def _forget_written(self) -> None:
-        """Drops finished writes; raises what went wrong in one."""
-        while self._unwritten and self._unwritten[0][1].done():
-            self._result(self._unwritten.popleft()[1])
+        """Drops finished writes, waiting where there are too many; raises what went wrong."""
+        waiting = self._unwritten
+        while waiting and (waiting[0][1].done() or len(waiting) > _MOST_UNWRITTEN):
+            with self._telling():
+                waiting.popleft()[1].result()
 
-    def _result(self, future: futures.Future[Any]) -> None:
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
         try:
-            future.result()
+            yield
         except OSError as error:
-            raise self._unusable(error) from None
-
-    def _unusable(self, error: OSError) -> UserError:
-        return UserError(f"cannot use the chains in {self._folder}: {error.strerror}")
+            raise UserError(f"cannot use the chains in {self._folder}: {error.strerror}") from None
 
 
 def _rows(index: np.ndarray, flip: np.ndarray) -> np.ndarray:

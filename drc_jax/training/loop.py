@@ -13,17 +13,18 @@ from jax.sharding import Mesh
 
 from drc_jax.data.packed.batches import check_batch_size, train_batches
 from drc_jax.data.packed.format import PackedSplit
-from drc_jax.runs import checkpoint
+from drc_jax.runs import chain_files, checkpoint
+from drc_jax.runs import method as methods
+from drc_jax.runs.chain_store import ChainStore
+from drc_jax.runs.method import Method, PerImage, State
+from drc_jax.runs.outputs import Outputs
 from drc_jax.runs.workdir import claimed
-from drc_jax.training import chain_files, devices, processes
-from drc_jax.training import method as methods
+from drc_jax.runtime import devices, processes
+from drc_jax.runtime.processes import first_only, say
+from drc_jax.runtime.signals import StopSignal
 from drc_jax.training import step as steps
-from drc_jax.training.chains import ChainStore, DeviceChains
+from drc_jax.training.chains import DeviceChains
 from drc_jax.training.file_chains import FileChains
-from drc_jax.training.method import Method, State
-from drc_jax.training.outputs import Outputs, say
-from drc_jax.training.processes import first_only
-from drc_jax.training.signals import StopSignal
 
 
 def train(
@@ -53,8 +54,12 @@ def train(
     num_images = devices.shardable_images(mesh, len(split))
     method.check(config)
     check_batch_size(config.batch_size, num_images)
-    shapes = _shapes(method, config, num_images)
-    devices.check_room(mesh, *shapes)
+    draw = functools.partial(method.fresh_chains, config, config.seed)
+    shapes = (
+        jax.eval_shape(functools.partial(method.fresh_state, config)),
+        jax.eval_shape(lambda: draw(jnp.arange(num_images))),
+    )
+    devices.check_room(mesh, shapes[0], () if method.keeps_in_files(config) else shapes[1])
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         first_only(lambda: stack.enter_context(claimed(workdir, config, split.info.fingerprint)))
@@ -75,9 +80,8 @@ def train(
             shards=devices.own_shards(mesh),
         )
         stack.callback(batches.close)
-        seed = np.uint32(config.seed)
-        fed, signalled = store.feed(batches), processes.agreed(mesh, stop)
-        run_step = steps.runner(method, mesh, config)
+        fed, signalled = store.feed(batches), processes.agreed(mesh, lambda: stop.number)
+        run_step, seed = steps.runner(method, mesh, config), np.uint32(config.seed)
         step, number, unrecorded = start, signalled(), None
         with outputs.explaining_divergence():
             while step < config.iterations and number is None:
@@ -95,21 +99,12 @@ def train(
                     outputs.milestone(step, state, is_last=is_last)
             outputs.wait()
     if number is None:
-        say(f"trained {step} iterations; see {workdir / 'images'} and {workdir / 'metrics.jsonl'}")
+        say(f"trained {step} iterations in {workdir}")
         return None
     stopped_by = signal.Signals(number)
     done = f"saved at step {step}" if step > start else "nothing was trained"
     say(f"{stopped_by.name}: {done}; the same command resumes from there")
     return stopped_by
-
-
-def _shapes(method: Method, config: Any, num_images: int) -> tuple[State, methods.PerImage]:
-    """Shapes of a state without chains and, unless they lie in files, of all images' chains."""
-    state = jax.eval_shape(functools.partial(method.fresh_state, config))
-    if method.keeps_in_files(config):
-        return state, ()
-    draw = functools.partial(method.fresh_chains, config, config.seed)
-    return state, jax.eval_shape(lambda: draw(jnp.arange(num_images)))
 
 
 def _begin(
@@ -118,7 +113,7 @@ def _begin(
     workdir: pathlib.Path,
     mesh: Mesh,
     num_images: int,
-    shapes: tuple[State, methods.PerImage],
+    shapes: tuple[State, PerImage],
 ) -> tuple[int, State, ChainStore]:
     """The step to go on from, the state on the devices, and the store of what images have.
 
@@ -132,33 +127,34 @@ def _begin(
             return checkpoint.restore_state(workdir, like)
         return 0, None
 
-    step, saved = first_only(newest) or (0, None)
+    step, state = first_only(newest) or (0, None)
     step = int(processes.from_first(np.int32(step), np.int32(0)))
-    saved = processes.from_first(saved, like) if step else None
-    state = devices.fresh_state(method, config, mesh) if saved is None else saved
-    if in_files:
-        folder = _chain_files(method, config, workdir, step, num_images)
-        return step, devices.place(state, devices.on_all(mesh)), FileChains(folder, mesh)
-    if saved is None:
-        banks = devices.fresh_chains(method, config, mesh, num_images)
+    if step:
+        state = processes.from_first(state, like)
     else:
-        state, banks = method.split_chains(saved)
-        banks = devices.place(banks, devices.by_rows(mesh))
-    return step, devices.place(state, devices.on_all(mesh)), DeviceChains(mesh, banks)
+        state = steps.fresh_state(method, config, mesh)
+    if in_files:
+        folder = _chain_files(method, config, workdir, step, shapes[1])
+        return step, devices.place(state, devices.on_all(mesh)), FileChains(folder, mesh)
+    if step:
+        state, chains = method.split_chains(state)
+    else:
+        chains = steps.fresh_chains(method, config, mesh, num_images)
+    store = DeviceChains(mesh, devices.place(chains, devices.by_rows(mesh)))
+    return step, devices.place(state, devices.on_all(mesh)), store
 
 
 def _chain_files(
-    method: Method, config: Any, workdir: pathlib.Path, step: int, num_images: int
+    method: Method, config: Any, workdir: pathlib.Path, step: int, shapes: PerImage
 ) -> pathlib.Path:
     """Makes the working files of a run whose chains are on the host; their folder."""
     folder = workdir / chain_files.FOLDER
-    draw = jax.jit(functools.partial(method.fresh_chains, config, config.seed))
-    latent_dim = jax.eval_shape(draw, jnp.arange(1))[0].shape[-1]
-    size = chain_files.num_bytes(num_images, latent_dim)
-    say(f"writing {size / 1e9:.2g} GB of chains to {folder}")
+    say(f"writing {devices.num_bytes(shapes) / 1e9:.2g} GB of chains to {folder}")
     if step:
         chain_files.restore(checkpoint.saved_files(workdir, step), folder)
     else:
+        num_images, _, latent_dim = shapes[0].shape
+        draw = jax.jit(functools.partial(method.fresh_chains, config, config.seed))
         chain_files.create(folder, num_images, latent_dim, draw)
     return folder
 

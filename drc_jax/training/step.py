@@ -4,6 +4,7 @@ It refuses what JAX would silently clamp or drop.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -14,14 +15,15 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from drc_jax.config import TrainConfig
-from drc_jax.data.packed.batches import check_batch_size
+from drc_jax.data.packed.batches import check_batch_size, check_index
 from drc_jax.errors import UserError
 from drc_jax.model.images import as_images
-from drc_jax.training import chains as chain_stores
-from drc_jax.training import devices, encoder
-from drc_jax.training.devices import AXIS
-from drc_jax.training.drc import DEFAULT, DRC
-from drc_jax.training.method import Method, PerImage, State
+from drc_jax.runs.method import Method, PerImage, State
+from drc_jax.runtime import devices
+from drc_jax.runtime.devices import AXIS
+from drc_jax.training import encoder
+from drc_jax.training.chains import DeviceChains
+from drc_jax.training.drc import DRC
 from drc_jax.training.state import TrainState
 from drc_jax.training.update import Metrics
 
@@ -62,26 +64,49 @@ def step(
     return on_devices(state, chains, images, jnp.asarray(seed))
 
 
-def runner(method: Method, mesh: Mesh, config: Any) -> encoder.RunStep:
-    """A run's whole iteration: ``step``, and where the config has an encoder, a step of that.
-
-    Returns:
-      (state, chains, images, seed) -> (state, chains, metrics), as ``step``.
-    """
-    run = functools.partial(step, method, mesh, method.step_config(config))
-    if not encoder.is_on(config):
-        return run
-    beside = encoder.EncoderStepConfig(config.model, config.encoder)
-    return encoder.after(run, functools.partial(step, encoder.EncoderUpdate(), mesh, beside))
-
-
 def step_keys(seed: int | jax.Array, step: jax.Array, batch_size: int) -> chex.PRNGKey:
     """[B] keys, one for each image of the whole batch of a step."""
     root = jax.random.key(jnp.asarray(seed, jnp.uint32))
     return jax.random.split(jax.random.fold_in(root, step), batch_size)
 
 
-def init_state(config: TrainConfig, num_images: int, method: DRC = DEFAULT) -> TrainState:
+def runner(method: Method, mesh: Mesh, config: Any) -> Callable[..., tuple[Any, PerImage, Metrics]]:
+    """A run's whole iteration: ``step``, and where the config has an encoder, a step of that.
+
+    Returns:
+      (state, chains, images, seed) -> (state, chains, metrics), as ``step``.
+    """
+    run_model = functools.partial(step, method, mesh, method.step_config(config))
+    if not (isinstance(config, TrainConfig) and config.encoder.enabled):
+        return run_model
+    about = (config.model, config.encoder)
+
+    def run(state: TrainState, chains: PerImage, images: jax.Array, seed: Any) -> Any:
+        model, beside = encoder.apart(state)
+        model, chains, metrics = run_model(model, chains, images, seed)
+        beside, chains, more = step(
+            encoder.EncoderUpdate, mesh, about, beside, chains, images, seed
+        )
+        return encoder.joined(model, beside), chains, {**metrics, **more}
+
+    return run
+
+
+def fresh_state(method: Method, config: Any, mesh: Mesh) -> State:
+    """``method.fresh_state``, whole on every device."""
+    return jax.jit(method.fresh_state, static_argnums=0, out_shardings=devices.on_all(mesh))(config)
+
+
+def fresh_chains(method: Method, config: Any, mesh: Mesh, num_images: int) -> PerImage:
+    """``method.fresh_chains`` of all images, shared out; each device draws its own."""
+
+    def draw(seed: jax.Array) -> PerImage:
+        return method.fresh_chains(config, seed, jnp.arange(num_images))
+
+    return jax.jit(draw, out_shardings=devices.by_rows(mesh))(np.uint32(config.seed))
+
+
+def init_state(config: TrainConfig, num_images: int, method: DRC = DRC()) -> TrainState:
     """A fresh state: orthogonal parameters, and chains drawn once from N(0, I).
 
     Args:
@@ -99,14 +124,14 @@ def init_state(config: TrainConfig, num_images: int, method: DRC = DEFAULT) -> T
     method.check(config)
     check_batch_size(config.batch_size, num_images)
     mesh = devices.data_mesh(config.num_devices)
-    state = devices.fresh_state(method, config, mesh)
+    state = fresh_state(method, config, mesh)
     if method.keeps_in_files(config):
         return state
-    return method.join_chains(state, devices.fresh_chains(method, config, mesh, num_images))
+    return method.join_chains(state, fresh_chains(method, config, mesh, num_images))
 
 
 def train_step(
-    config: TrainConfig, state: TrainState, batch: dict[str, Any], method: DRC = DEFAULT
+    config: TrainConfig, state: TrainState, batch: dict[str, Any], method: DRC = DRC()
 ) -> tuple[TrainState, Metrics]:
     """One iteration of DRC (docs/method.md 5); donates ``state``, which must not be used again.
 
@@ -133,8 +158,8 @@ def train_step(
     mesh = devices.data_mesh(config.num_devices)
     state, banks = method.split_chains(state)
     check_batch(config, batch, len(banks.posterior))
+    store = DeviceChains(mesh, devices.place_rows(mesh, banks))
     rows = devices.place_rows(mesh, {name: batch[name] for name in ("image", "index", "flip")})
-    store = chain_stores.DeviceChains(mesh, devices.place_rows(mesh, banks))
     state, chains, metrics = runner(method, mesh, config)(
         devices.place(state, devices.on_all(mesh)),
         store.take(rows),
@@ -146,37 +171,31 @@ def train_step(
 
 
 def check_batch(config: TrainConfig, batch: dict[str, Any], num_images: int) -> None:
-    """Refuses a batch that a step cannot take.
-
-    Args:
-      config: the run.
-      batch: as for ``train_step``.
-      num_images: N, images that have chains.
+    """Refuses a batch that a step cannot take; ``num_images`` N have chains.
 
     Raises:
-      UserError: naming what is wrong. Device arrays are checked for shape and dtype only.
+      UserError: naming what is wrong. Device arrays are checked for shape and dtype only: fetching
+        them would make every step wait.
     """
     missing = {"image", "index", "flip"} - set(batch)
     if missing:
         raise UserError(f"batch lacks {sorted(missing)[0]!r}; it needs image, index and flip")
-    side, size = config.model.image_size, len(batch["index"])
-    if batch["image"].shape != (size, side, side, 3):
+    image, index, flip = batch["image"], batch["index"], batch["flip"]
+    side, size = config.model.image_size, len(index)
+    if image.shape != (size, side, side, 3):
         raise UserError(
             f"batch['image'] must have shape {(size, side, side, 3)} for this model and index, "
-            f"got {batch['image'].shape}"
+            f"got {image.shape}"
         )
-    # Floats on a device are not fetched: every step would wait for them.
-    image = batch["image"]
     if image.dtype != np.uint8 and not (isinstance(image, jax.Array) and image.dtype.kind == "f"):
         as_images(config.model, image)
-    share = size // config.num_devices
-    if size % config.num_devices or (config.images_at_once and share % config.images_at_once):
+    shards = config.num_devices
+    if size % shards or (config.images_at_once and size // shards % config.images_at_once):
         raise UserError(
-            f"a batch of {size} images cannot be shared by num_devices {config.num_devices} in "
+            f"a batch of {size} images cannot be shared by num_devices {shards} in "
             f"parts of images_at_once {config.images_at_once}; both must divide it"
         )
-    if batch["flip"].shape != (size,):
-        raise UserError(f"batch['flip'] must have shape {(size,)}, got {batch['flip'].shape}")
-    if not isinstance(batch["index"], jax.Array):  # fetching it would make every step wait
-        chain_stores.check_index(np.asarray(batch["index"]), range(config.num_devices),
-                                 config.num_devices, num_images)  # fmt: skip
+    if flip.shape != (size,):
+        raise UserError(f"batch['flip'] must have shape {(size,)}, got {flip.shape}")
+    if not isinstance(index, jax.Array):
+        check_index(np.asarray(index), range(shards), shards, num_images)

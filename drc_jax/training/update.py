@@ -3,23 +3,26 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
 
 from drc_jax import langevin
-from drc_jax.config import ModelConfig, OptimizerConfig, SamplerConfig, TrainConfig
+from drc_jax.config import ModelConfig, OptimizerConfig, SamplerConfig
 from drc_jax.model import energies, losses
 from drc_jax.model.images import to_unit_range
 from drc_jax.model.latents import Latents, sizes, split_latents
 from drc_jax.model.networks import Params
+from drc_jax.ops.optimizers import updates_of
+from drc_jax.runs.method import Metrics
 from drc_jax.training import state as train_state
 from drc_jax.training.state import Chains, TrainState, split_params
 
-Metrics = dict[str, jax.Array]
+# What some images of a batch give: gradients of both losses, metrics, new chains.
+Given = tuple[tuple[Params, Params], Metrics, Chains]
 Optimizers = tuple[optax.GradientTransformation, optax.GradientTransformation]
 
 
@@ -38,11 +41,6 @@ class StepConfig:
     optimizer: OptimizerConfig
     images_at_once: int = 0
 
-    @classmethod
-    def of(cls, config: TrainConfig) -> "StepConfig":
-        """The part of a run's config that a step depends on."""
-        return cls(config.model, config.sampler, config.optimizer, config.images_at_once)
-
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
@@ -57,30 +55,19 @@ class Terms:
         of the energies.
     """
 
-    posterior_energy: Callable[..., jax.Array] = energies.posterior_energy
-    prior_energy: Callable[..., jax.Array] = energies.prior_energy
-    generator_loss: Callable[..., tuple[jax.Array, Metrics]] = losses.generator_loss
-    ebm_loss: Callable[..., tuple[jax.Array, Metrics]] = losses.ebm_loss
+    posterior_energy: Callable[..., Array] = energies.posterior_energy
+    prior_energy: Callable[..., Array] = energies.prior_energy
+    generator_loss: Callable[..., tuple[Array, Metrics]] = losses.generator_loss
+    ebm_loss: Callable[..., tuple[Array, Metrics]] = losses.ebm_loss
     optimizers: Callable[[OptimizerConfig], Optimizers] = train_state.optimizers
-
-
-DEFAULT_TERMS = Terms()
-
-
-class _Part(NamedTuple):
-    """What some images of a batch give: gradients of both losses, metrics, new chains."""
-
-    gradients: tuple[Params, Params]
-    metrics: Metrics
-    chains: Chains
 
 
 def update(
     terms: Terms,
     config: StepConfig,
     state: TrainState,
-    images: jax.Array,
-    keys: chex.PRNGKey,
+    images: Array,
+    keys: Array,
     chains: Chains,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Chains, Metrics]:
@@ -107,27 +94,24 @@ def update(
     """
     part = functools.partial(_sampled_gradients, terms, config, state.params)
     num_parts = len(images) // config.images_at_once if config.images_at_once else 1
-    new = _in_turn(part, num_parts, (images, keys, chains))
-    means = (new.gradients, new.metrics, _monitors(config.model, chains, new.chains))
+    gradients, metrics, new_chains = _in_turn(part, num_parts, (images, keys, chains))
+    means = (gradients, metrics, *_monitors(config.model, chains, new_chains))
     if axis_name is not None:
         means = jax.lax.pmean(means, axis_name)
-    gradients, metrics, monitors = means
+    gradients, metrics, squares, displacements, finite = means
     metrics = {
         **metrics,
         "generator_gradient_norm": optax.tree.norm(gradients[0]),
         "ebm_gradient_norm": optax.tree.norm(gradients[1]),
-        **_finished(monitors),
+        **squares,
+        **{name: jnp.sqrt(square) for name, square in displacements.items()},
+        "latents_finite": (finite == 1.0).astype(jnp.float32),
     }
-    return _stepped(terms.optimizers(config.optimizer), state, gradients), new.chains, metrics
+    return _stepped(terms.optimizers(config.optimizer), state, gradients), new_chains, metrics
 
 
 def _sampled(
-    terms: Terms,
-    config: StepConfig,
-    params: Params,
-    image: jax.Array,
-    keys: chex.PRNGKey,
-    chains: Chains,
+    terms: Terms, config: StepConfig, params: Params, image: Array, keys: Array, chains: Chains
 ) -> Chains:
     """Runs the chains of some images: K1 steps on U1, K0 steps on U0."""
     sampler = config.sampler
@@ -156,13 +140,8 @@ def _sampled(
 
 
 def _sampled_gradients(
-    terms: Terms,
-    config: StepConfig,
-    params: Params,
-    image: jax.Array,
-    keys: chex.PRNGKey,
-    chains: Chains,
-) -> _Part:
+    terms: Terms, config: StepConfig, params: Params, image: Array, keys: Array, chains: Chains
+) -> Given:
     """Samples the chains of some images; gradients and metrics of both losses there."""
     image = to_unit_range(image)
     z = _sampled(terms, config, params, image, keys, chains)
@@ -174,13 +153,8 @@ def _sampled_gradients(
     (ebm_loss, ebm_aux), ebm_gradient = jax.value_and_grad(
         lambda p: terms.ebm_loss(config.model, p, z.posterior, z.prior), has_aux=True
     )(trained_ebm)
-    metrics = {
-        "generator_loss": generator_loss,
-        "ebm_loss": ebm_loss,
-        **generator_aux,
-        **ebm_aux,
-    }
-    return _Part((generator_gradient, ebm_gradient), metrics, z)
+    both = {"generator_loss": generator_loss, "ebm_loss": ebm_loss}
+    return (generator_gradient, ebm_gradient), {**both, **generator_aux, **ebm_aux}, z
 
 
 def in_parts(inputs: Any, num_parts: int) -> Any:
@@ -188,22 +162,20 @@ def in_parts(inputs: Any, num_parts: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(num_parts, -1, *x.shape[1:]), inputs)
 
 
-def _in_turn(part: Callable[..., _Part], num_parts: int, inputs: Any) -> _Part:
+def _in_turn(part: Callable[..., Given], num_parts: int, inputs: Any) -> Given:
     """``part`` on equal parts of the batch in turn: mean gradients and metrics, all chains."""
     if num_parts == 1:
         return part(*inputs)
 
     def body(total: Any, inputs: Any) -> tuple[Any, Any]:
-        new = part(*inputs)
-        return jax.tree.map(jnp.add, total, new.gradients), (new.metrics, new.chains)
+        gradients, *others = part(*inputs)
+        return jax.tree.map(jnp.add, total, gradients), others
 
     pieces = in_parts(inputs, num_parts)
     first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), pieces)
-    zeros = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(part, *first).gradients
-    )
+    zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(part, *first)[0])
     total, (metrics, chains) = jax.lax.scan(body, zeros, pieces)
-    return _Part(
+    return (
         jax.tree.map(lambda x: x / num_parts, total),
         jax.tree.map(functools.partial(jnp.mean, axis=0), metrics),
         jax.tree.map(lambda z: z.reshape(-1, z.shape[-1]), chains),
@@ -212,59 +184,36 @@ def _in_turn(part: Callable[..., _Part], num_parts: int, inputs: Any) -> _Part:
 
 def _stepped(pair: Optimizers, state: TrainState, gradients: tuple[Params, Params]) -> TrainState:
     """The state after one step of both optimizers."""
-    trained, trained_ebm = split_params(state.params)
-    # Optax raises floats to integer powers, which callers with strict promotion could not run.
-    with jax.numpy_dtype_promotion("standard"):
-        updates, generator_opt_state = pair[0].update(
-            gradients[0], state.generator_opt_state, trained
-        )
-        ebm_updates, ebm_opt_state = pair[1].update(gradients[1], state.ebm_opt_state, trained_ebm)
+    (generator, ebm), (trained, trained_ebm) = pair, split_params(state.params)
+    updates, opt_state = updates_of(generator, gradients[0], state.generator_opt_state, trained)
+    ebm_updates, ebm_opt_state = updates_of(ebm, gradients[1], state.ebm_opt_state, trained_ebm)
     return dataclasses.replace(
         state,
         step=state.step + 1,
         params=optax.apply_updates(trained | trained_ebm, updates | ebm_updates),
-        generator_opt_state=generator_opt_state,
+        generator_opt_state=opt_state,
         ebm_opt_state=ebm_opt_state,
     )
 
 
-class _Monitors(NamedTuple):
+def _monitors(config: ModelConfig, old: Chains, new: Chains) -> tuple[Metrics, Metrics, Array]:
     """Means over the images of a share, so that means over shares are the whole batch's.
 
-    Attributes:
-      squares: mean z^2 of every latent part, by metric name.
-      displacements: mean squared move of every part, likewise.
-      finite: 1 where all chains are finite, else 0.
+    Returns:
+      Mean z^2 of every latent part and mean squared move of every part, both by metric name, and
+      whether all chains are finite, 1 or 0.
     """
-
-    squares: Metrics
-    displacements: Metrics
-    finite: jax.Array
-
-
-def _monitors(config: ModelConfig, before: Chains, after: Chains) -> _Monitors:
-    squares = {
-        **_mean_squares(config, "posterior_mean_square", after.posterior),
-        **_mean_squares(config, "prior_mean_square", after.prior),
-    }
-    displacements = {
-        **_mean_squares(config, "posterior_displacement", after.posterior - before.posterior),
-        **_mean_squares(config, "prior_displacement", after.prior - before.prior),
-    }
-    finite = jnp.all(jnp.isfinite(after.posterior)) & jnp.all(jnp.isfinite(after.prior))
-    return _Monitors(squares, displacements, finite.astype(jnp.float32))
+    squares: Metrics = {}
+    displacements: Metrics = {}
+    for name, z in new._asdict().items():
+        squares |= _mean_squares(config, f"{name}_mean_square", z)
+    for name, z in new._asdict().items():
+        displacements |= _mean_squares(config, f"{name}_displacement", z - getattr(old, name))
+    finite = jnp.all(jnp.isfinite(new.posterior)) & jnp.all(jnp.isfinite(new.prior))
+    return squares, displacements, finite.astype(jnp.float32)
 
 
-def _finished(monitors: _Monitors) -> Metrics:
-    """The monitors of a whole batch as metrics."""
-    return {
-        **monitors.squares,
-        **{name: jnp.sqrt(square) for name, square in monitors.displacements.items()},
-        "latents_finite": (monitors.finite == 1.0).astype(jnp.float32),
-    }
-
-
-def _mean_squares(config: ModelConfig, name: str, z: jax.Array) -> Metrics:
+def _mean_squares(config: ModelConfig, name: str, z: Array) -> Metrics:
     """Mean z^2 of every latent part."""
     parts = zip(Latents._fields, split_latents(config, z), strict=True)
     return {f"{name}_{part}": jnp.mean(jnp.square(latents)) for part, latents in parts}

@@ -20,7 +20,8 @@ from drc_jax import files
 from drc_jax.config import from_dict, to_dict
 from drc_jax.config.fields import nearest
 from drc_jax.errors import UserError
-from drc_jax.training.method import Run, find
+from drc_jax.runs.method import find
+from drc_jax.runs.trained import Run
 
 CARD = ("data", "licence", "command", "seed", "scores", "limits")
 """What every card says, in this order."""

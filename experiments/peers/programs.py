@@ -22,7 +22,7 @@ import numpy as np
 import drc_jax
 from drc_jax.benchmark import timing
 from drc_jax.config import TrainConfig
-from drc_jax.training import devices
+from drc_jax.runtime import devices
 
 # The smallest need of memory first: some devices tell the highest so far, and never less.
 PARTS = ("prior", "posterior", "train")

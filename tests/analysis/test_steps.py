@@ -14,7 +14,7 @@ from drc_jax.config import TrainConfig
 from drc_jax.data.packed.format import Record, open_split
 from drc_jax.data.packed.writing import write_split
 from drc_jax.evaluation.evaluate import evaluate
-from drc_jax.training.method import Run
+from drc_jax.runs.trained import Run
 from tests.helpers.small import ONE_BLOCK
 from tests.helpers.starting import start
 

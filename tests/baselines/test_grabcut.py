@@ -11,7 +11,7 @@ from drc_jax.baselines.grabcut import CUT, RECTANGLE, GrabCut, GrabCutConfig, gr
 from drc_jax.data.packed.format import Record
 from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import UserError
-from drc_jax.training import method
+from drc_jax.runs import method
 from tests.helpers.starting import ROOT, start
 
 cv2 = pytest.importorskip("cv2")

@@ -20,9 +20,10 @@ from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import NonFiniteError, UserError
 from drc_jax.evaluation.evaluate import evaluate
 from drc_jax.runs import checkpoint, recorder
-from drc_jax.training import devices, loop
+from drc_jax.runs.trained import load_run
+from drc_jax.runtime import devices
+from drc_jax.training import loop
 from drc_jax.training import step as steps
-from drc_jax.training.method import load_run
 
 SIZE, BATCH = 16, 16
 TINY = ReDOModelConfig(
@@ -208,7 +209,7 @@ def test_weight_decay_is_of_the_mask_network_and_scaled_like_a_gradient():
 
 def step_on(num_devices, config, images, state=None):
     mesh = devices.data_mesh(num_devices)
-    state = devices.fresh_state(METHOD, config, mesh) if state is None else state
+    state = steps.fresh_state(METHOD, config, mesh) if state is None else state
     state, chains, metrics = steps.step(
         METHOD,
         mesh,
@@ -225,7 +226,7 @@ def step_on(num_devices, config, images, state=None):
 @pytest.fixture(scope="module")
 def first_step():
     config = run_config()
-    fresh = devices.to_host(devices.fresh_state(METHOD, config, devices.data_mesh(1)))
+    fresh = devices.to_host(steps.fresh_state(METHOD, config, devices.data_mesh(1)))
     return fresh, *step_on(1, config, squares(BATCH))
 
 

@@ -15,9 +15,11 @@ from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import NonFiniteError, UserError
 from drc_jax.evaluation.regions import infer_on_host
 from drc_jax.runs import checkpoint
-from drc_jax.training import devices, loop
+from drc_jax.runs.method import find
+from drc_jax.runs.trained import load_run
+from drc_jax.runtime import devices
+from drc_jax.training import loop
 from drc_jax.training import step as steps
-from drc_jax.training.method import find, load_run
 from tests.helpers.slot_methods import BATCH, METHODS, SIZE, run_config, squares
 from tests.helpers.small import ONE_BLOCK
 
@@ -68,7 +70,7 @@ def test_clipping_and_beta1_reach_adam():
 def step_on(name, num_devices, images):
     method, _ = METHODS[name]
     config, mesh = run_config(name), devices.data_mesh(num_devices)
-    state = devices.fresh_state(method, config, mesh)
+    state = steps.fresh_state(method, config, mesh)
     placed = devices.place_rows(mesh, images)
     state, chains, metrics = steps.step(
         method, mesh, method.step_config(config), state, (), placed, np.uint32(config.seed)
@@ -102,7 +104,7 @@ def test_the_error_falls(name):
     if name == "slot_attention":
         model = dataclasses.replace(model, initial_slots="learned", gradient="bi_level")
     config, mesh, images = run_config(name, model=model), devices.data_mesh(1), squares(BATCH)
-    state, seen = devices.fresh_state(method, config, mesh), []
+    state, seen = steps.fresh_state(method, config, mesh), []
     for _ in range(30):
         state, _, metrics = steps.step(
             method, mesh, method.step_config(config), state, (), images, np.uint32(0)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from drc_jax.data.packed.batches import eval_batches, train_batches
+from drc_jax.data.packed.batches import check_batch_size, eval_batches, train_batches
 from drc_jax.data.packed.format import Record, open_split
 from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import UserError
@@ -171,3 +171,8 @@ def test_evaluation_sees_every_image_once(split, batch_size, valid):
     np.testing.assert_array_equal(seen, np.arange(COUNT))
     _, indices, n = batches[-1]
     assert (indices[n:] == COUNT - 1).all()
+
+
+def test_no_images_are_said_to_be_none():
+    with pytest.raises(UserError, match="the data set must have at least 1 image, got 0"):
+        check_batch_size(2, 0)

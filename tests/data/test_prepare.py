@@ -210,6 +210,7 @@ def test_other_settings_are_refused_and_can_replace(tmp_path, change, message):
 
 def test_scene_options_belong_to_the_source(tmp_path):
     options = dict(objects=(2, 3), shading="flat", touching=True, two_tone=True, one_hue=True)
+    options["floor"] = "coloured"
     prepare("scenes", tmp_path / "a", **SMALL, **options)
     prepare("scenes", tmp_path / "a", **SMALL, **options)
     source = open_split(tmp_path / "a", "train").info.source

@@ -235,6 +235,23 @@ def test_one_hue_is_shared_by_a_scenes_objects_alone():
     assert np.ptp(first) > 0.5
 
 
+def test_coloured_floors_are_as_saturated_as_objects_of_other_hues():
+    floors = []
+    for record in scene_records(20, shading="flat", objects=(1, 1), floor="coloured"):
+        hues = []
+        for inside in (record.mask == 0, record.mask == 1):
+            pixels = record.image[inside].astype(float)
+            saturation = 1 - pixels.min(1) / pixels.max(1)
+            assert 0.78 < np.median(saturation) <= 1
+            hues.append(colorsys.rgb_to_hsv(*np.median(pixels, axis=0) / 255)[0])
+        apart = abs(hues[0] - hues[1])
+        assert min(apart, 1 - apart) > 0.18
+        floors.append(hues[0])
+    assert np.ptp(floors) > 0.5
+    grey = next(iter(scene_records(1)))
+    assert np.ptp(grey.image[grey.mask == 0].astype(int), axis=1).mean() < 10
+
+
 def test_options_work_in_other_processes():
     options = dict(size=8, seed=5, split="train", objects=(3, 3), two_tone=True)
     alone, together = (list(scenes.records(70, workers=n, **options)) for n in (1, 2))

@@ -119,7 +119,7 @@ def test_the_table_of_means(found):
     assert slots["best per image"] == "100.0 / 100.0"
     share = found.report.true_share
     assert table["all foreground (floor)"]["fixed"].startswith(f"{100 * share:.1f} / ")
-    assert table["mean train mask (floor)"]["fixed"] == "0.0 / 0.0"
+    assert table["mean mask (floor)"]["fixed"] == "0.0 / 0.0"
     assert "FG-ARI" not in drc  # the data have no labels
     text = compare_tables.to_text(found).splitlines()
     assert len(text) == 8 + 6 + 1 and "± " in text[1]

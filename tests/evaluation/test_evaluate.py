@@ -14,6 +14,7 @@ from drc_jax.errors import UserError
 from drc_jax.evaluation import figures, metrics, report
 from drc_jax.evaluation.evaluate import evaluate
 from drc_jax.evaluation.report import Report, Score
+from drc_jax.evaluation.saturation import saturation_masks
 
 SIZE = 16
 COUNT = 13
@@ -107,7 +108,7 @@ def test_report_csv_and_json_agree_with_the_metrics_and_each_other(tmp_path, dat
         progress=lambda done, total: seen.append((done, total)),
     )
     assert inference.shapes == [(8, SIZE, SIZE, 3)] * 2
-    assert seen == [(8, 13), (13, 13)]
+    assert seen == [(0, 13), (8, 13), (13, 13)]
 
     columns = metrics.columns(pred, masks)
     for name in ("fixed", "dataset_flip", "oracle"):
@@ -122,6 +123,10 @@ def test_report_csv_and_json_agree_with_the_metrics_and_each_other(tmp_path, dat
     assert floor.iou == pytest.approx(expected)
     all_foreground = found.floors["all_foreground"]
     assert all_foreground is not None and all_foreground.iou == pytest.approx(masks.mean())
+    saturation = found.floors["saturation"]
+    assert saturation is not None
+    expected = metrics.iou(saturation_masks(np.asarray(split.images)), masks).mean()
+    assert saturation.iou == pytest.approx(expected)
     assert found.true_share == pytest.approx(masks.mean())
     assert found.predicted_share == pytest.approx(pred.mean())
     assert found.reconstruction_error == pytest.approx(0.005 * np.arange(COUNT).mean(), abs=1e-6)
@@ -315,15 +320,19 @@ def test_format_table() -> None:
             "oracle": Score(1.0, 1.0),
         },
         is_flipped=True,
-        floors={"all_foreground": Score(0.1, 0.2), "mean_train_mask": None},
+        floors={
+            "all_foreground": Score(0.1, 0.2),
+            "mean_train_mask": None,
+            "saturation": Score(0.3, 0.4),
+        },
         reconstruction_error=0.04321,
         true_share=0.2,
         predicted_share=0.25,
         settings={},
     )
     lines = report.format_table(found).splitlines()
-    assert lines[2].split() == ["IoU", "78.8", "78.9", "100.0", "|", "10.0", "-"]
-    assert lines[3].split() == ["Dice", "87.5", "87.6", "100.0", "|", "20.0", "-"]
+    assert lines[2].split() == ["IoU", "78.8", "78.9", "100.0", "|", "10.0", "-", "30.0"]
+    assert lines[3].split() == ["Dice", "87.5", "87.6", "100.0", "|", "20.0", "-", "40.0"]
     # Numbers end under the last letter of their heading.
     ends = [lines[1].index(name) + len(name) for name in ("fixed", "flip", "oracle", "ground")]
     assert all(lines[2][end - 2] == "." for end in ends)

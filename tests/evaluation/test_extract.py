@@ -242,7 +242,7 @@ def test_a_closed_sub_folder_is_a_failure(tmp_path, monkeypatch):
     monkeypatch.setattr("drc_jax.evaluation.extract.list_files", listed)
     steps: list[tuple[int, int]] = []
     result = run(tmp_path / "photos", tmp_path / "out", progress=lambda *step: steps.append(step))
-    assert result == (1, [Problem("sub", "cannot be entered")], []) and steps == [(1, 1)]
+    assert result == (1, [Problem("sub", "cannot be entered")], []) and steps == [(0, 1), (1, 1)]
     assert (tmp_path / "out/failed.txt").read_text() == "sub: cannot be entered\n"
 
 
@@ -359,10 +359,10 @@ class Trained:
 # In a process of its own: programs' flags share names. Tells how often inference was compiled.
 PROGRAM = """if True:
     import atexit
-    from drc_jax import inference
+    from drc_jax.model import posterior
     from experiments import cli, extract
 
-    atexit.register(lambda: print("compiled", inference._advance._cache_size()))
+    atexit.register(lambda: print("compiled", posterior._advance._cache_size()))
     cli.run(extract.main)
 """
 

@@ -95,6 +95,7 @@ def test_perfect_slots_are_scored_with_their_background_wherever_it_is(tmp_path)
         assert labels.ari == labels.matched_iou == 1.0
         assert labels.objects == pytest.approx(16 / 11) and labels.slots == labels.objects + 1
         assert (labels.split_rate, labels.missed_rate, labels.merge_rate) == (0, None, 0)
+        assert found.failures is None and set(found.report.label_floors) == {"k_means"}
         np.testing.assert_array_equal(found.predicted, found.true)
 
 
@@ -165,6 +166,15 @@ def test_several_foregrounds_and_one_background(tmp_path):
     assert labels.merge_rate == pytest.approx(1 / 15)  # of the slots with pixels
     numbers, _ = written(found, tmp_path / "out")
     assert numbers["num_regions"] == 4 and numbers["labels"]["missed_rate"] == labels.missed_rate
+    kinds = {"colour split": 0, "duplicate": 1, "merge": 1, "theft": 0, "missed": 1}
+    assert numbers["failures"] == kinds and [f.image for f in found.failures] == [1, 3, 5]
+    assert (tmp_path / "out/test_failures.png").exists()
+    # What is foreground is right but in one image, and its components are the objects.
+    components = found.report.label_floors["components"]
+    assert components.foreground_ari == 1 and components.missed_rate == labels.missed_rate
+    assert numbers["label_floors"]["k_means"]["num_several"] == labels.num_several
+    text = report.format_table(found.report)
+    assert "missed 1" in text and "components of the foreground, a floor" in text
     with Image.open(tmp_path / "out/test_grid.png") as picture:
         grid = np.asarray(picture)
     # Image, reconstruction, three slots, background, and two label maps of dark background.
@@ -178,6 +188,7 @@ def test_what_cannot_be_scored_is_said_in_one_line(tmp_path, is_exchangeable):
     infer_batch = inference(perfect(3), is_exchangeable=is_exchangeable)
     bare = evaluate(infer_batch, split_of(tmp_path / "bare", has_labels=False))
     assert bare.report.labels is None and bare.label_scores is None
+    assert bare.failures is None and not bare.report.label_floors
     assert "no FG-ARI: the data have no instance labels" in report.format_table(bare.report)
     single = evaluate(infer_batch, split_of(tmp_path / "single", several=False))
     assert single.report.labels is not None and single.report.labels.foreground_ari is None

@@ -39,7 +39,7 @@ def test_a_comparison_is_a_page(tmp_path, data):
     output = tmp_path / "out"
     done = start("compare", f"--configs={GRABCUT},{other}", f"--data={data}", f"--output={output}")
     assert done.returncode == 0, done.stderr
-    assert "grabcut 1" in done.stdout and "mean train mask (floor)" in done.stdout
+    assert "grabcut 1" in done.stdout and "mean mask (floor)" in done.stdout
     assert "Traceback" not in done.stderr
     values = json.loads((output / "table.json").read_text())
     assert [group["name"] for group in values["groups"]] == ["grabcut 1", "grabcut 2"]

@@ -33,6 +33,7 @@ def run(tmp_path_factory):
         is_optimised=True,
     )
     assert done.returncode == 0, done.stderr
+    (folder / "said.txt").write_text(done.stdout)
     return folder
 
 
@@ -43,6 +44,17 @@ def test_training_leaves_what_the_readme_says(run):
     assert np.isfinite(lines[-1]["generator_loss"])
     assert list((run / "run" / "tensorboard").iterdir())
     assert width(run / "run" / "images" / "step_0000008.png") > 500
+
+
+def test_training_says_what_differs_and_where_to_look(run):
+    before, _, after = (run / "said.txt").read_text().partition("training in ")
+    assert "drc with its defaults, except data.dataset='scenes'" in before
+    assert "model.generator_channels=(4, 4)" in before and "learning_rate" not in before
+    assert f"all fields are in {run / 'run' / 'config.json'}" in before
+    for text in (before, after):
+        assert f"tensorboard --logdir={run / 'run' / 'tensorboard'}" in text
+        assert str(run / "run" / "images") in text and "metrics.jsonl" in text
+    assert f"python -m experiments.evaluate --workdir={run / 'run'}" in after
 
 
 def test_evaluate_writes_consistent_scores(run):

@@ -17,9 +17,9 @@ from configs import tiny as tiny_file
 from drc_jax.config import TrainConfig
 from drc_jax.data.packed.format import Record, open_split
 from drc_jax.data.packed.writing import write_split
+from drc_jax.data.training_images import check_fits, data_folder, open_training_split
 from drc_jax.runs import checkpoint
 from drc_jax.runs.workdir import load_config
-from drc_jax.training.images import check_fits, data_folder, open_training_split
 from drc_jax.training.step import init_state
 from experiments import cli, config_flag, train
 

@@ -18,7 +18,7 @@ import pytest
 
 from drc_jax.errors import UserError
 from drc_jax.runs import checkpoint
-from drc_jax.training.devices import to_host
+from drc_jax.runtime.devices import to_host
 from tests.helpers import small_disk
 
 # After a write that failed Orbax leaves coroutines behind, which complain when they are collected.

@@ -48,7 +48,7 @@ def test_length_cadence_and_place_of_the_data_may_change(tmp_path):
 def test_a_run_from_before_there_were_scene_options_goes_on(tmp_path):
     claim(tmp_path)
     stored = json.loads((tmp_path / "config.json").read_text())
-    for name in ("objects", "shading", "touching", "two_tone", "one_hue"):
+    for name in ("objects", "shading", "touching", "two_tone", "one_hue", "floor"):
         del stored["config"]["data"][name]
     (tmp_path / "config.json").write_text(json.dumps(stored))
     claim(tmp_path)

@@ -14,8 +14,9 @@ from drc_jax.benchmark import timing
 from drc_jax.data.packed.batches import train_batches
 from drc_jax.data.packed.format import Record, open_split
 from drc_jax.data.packed.writing import write_split
-from drc_jax.runs import checkpoint
-from drc_jax.training import chain_files, chains, devices, loop
+from drc_jax.runs import chain_files, checkpoint
+from drc_jax.runtime import devices
+from drc_jax.training import chains, loop
 from drc_jax.training import step as steps
 from tests.helpers.rounding import assert_same_step
 from tests.helpers.small import ONE_BLOCK

@@ -13,7 +13,9 @@ import pytest
 
 from drc_jax import files
 from drc_jax.errors import UserError
-from drc_jax.training import chain_files, devices, file_chains
+from drc_jax.runs import chain_files
+from drc_jax.runtime import devices
+from drc_jax.training import file_chains
 from drc_jax.training.state import Chains
 
 NUM_IMAGES, LATENTS, BATCH = 7, 3, 4

@@ -18,8 +18,8 @@ from drc_jax.config import DataConfig, SamplerConfig, TrainConfig
 from drc_jax.data.packed.format import Record, open_split
 from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import UserError
-from drc_jax.runs import checkpoint
-from drc_jax.training import chain_files, loop
+from drc_jax.runs import chain_files, checkpoint
+from drc_jax.training import loop
 from tests.helpers.small import ONE_BLOCK
 
 IMAGES = 12

@@ -16,10 +16,12 @@ from drc_jax.data.packed.format import PackedSplit, Record, open_split
 from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import NonFiniteError, UserError
 from drc_jax.evaluation import evaluate
-from drc_jax.runs import checkpoint
+from drc_jax.runs import checkpoint, method
 from drc_jax.runs.recorder import truncate_log
-from drc_jax.training import loop, method, signals
-from drc_jax.training.signals import StopSignal
+from drc_jax.runs.trained import load_run
+from drc_jax.runtime import signals
+from drc_jax.runtime.signals import StopSignal
+from drc_jax.training import loop
 from tests.helpers.methods import Mean, MeanConfig, Spoiled
 
 SIZE, IMAGES = 8, 12
@@ -95,7 +97,7 @@ def test_a_run_leaves_checkpoints_pictures_and_one_line_per_step(tmp_path, split
 def test_another_method_is_loaded_and_scored_like_drc(tmp_path, split, monkeypatch):
     monkeypatch.setitem(method.METHODS, "mean", "tests.helpers.methods:Mean")
     loop.train(MeanConfig(), tmp_path / "run", split)  # found by its config
-    run = method.load_run(str(tmp_path / "run"))
+    run = load_run(str(tmp_path / "run"))
     assert run.method == Mean() and run.config == MeanConfig() and run.step == 8
     keys = jax.random.split(jax.random.key(0), IMAGES)
     found = evaluate.evaluate(lambda images: run.segment(keys, images), split)

@@ -15,10 +15,11 @@ from drc_jax.config import DataConfig, SamplerConfig, TrainConfig
 from drc_jax.data.packed.format import open_split
 from drc_jax.data.prepare import prepare_synthetic
 from drc_jax.model.latents import split_latents
-from drc_jax.runs import checkpoint
-from drc_jax.training import chain_files, devices, loop
+from drc_jax.runs import chain_files, checkpoint
+from drc_jax.runs.trained import Run
+from drc_jax.runtime import devices
+from drc_jax.training import loop
 from drc_jax.training import step as steps
-from drc_jax.training.method import Run
 from tests.helpers.methods import Mean, MeanConfig
 from tests.helpers.rounding import assert_same_step
 from tests.helpers.small import ONE_BLOCK

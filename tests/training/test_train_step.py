@@ -12,8 +12,8 @@ import pytest
 import drc_jax
 from drc_jax import langevin
 from drc_jax.model import losses
+from drc_jax.runtime.devices import data_mesh
 from drc_jax.training import step as steps
-from drc_jax.training.devices import data_mesh
 from drc_jax.training.drc import DRC
 from tests.helpers.rounding import assert_same_step
 from tests.helpers.small import ONE_BLOCK

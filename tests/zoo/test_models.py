@@ -18,8 +18,8 @@ from drc_jax.data.generated import scenes
 from drc_jax.errors import UserError
 from drc_jax.evaluation.extract import extract
 from drc_jax.inference import image_keys
+from drc_jax.runs.trained import Run
 from drc_jax.training.drc import DRC
-from drc_jax.training.method import Run
 from drc_jax.zoo import models
 from tests.helpers.small import ONE_BLOCK
 from tests.helpers.starting import ROOT, start

@@ -2,7 +2,7 @@
 
 In the manner of CLEVR, and as easy: a point light, whose place is all that varies, brightens a grey
 floor towards it and shades one or two objects of saturated colours, which together cover 15 to 30 %
-of the image. `SceneOptions` make scenes that are easier or harder to divide into objects.
+of the image. `SceneOptions` make scenes that are easier or harder to divide.
 """
 
 import functools
@@ -18,6 +18,7 @@ from drc_jax.data.packed.format import Record
 _FOREGROUND = (0.15, 0.30)  # share of the image
 _LIGHT_HEIGHT = 0.8  # above the floor, in image sides
 _GAP = 0.01  # between objects, in image sides
+_HUES_APART = 0.2  # of objects and a coloured floor, in turns of the colour circle
 _TOUCHING = 0.9  # distance of a touching pair, as part of that at which its edges may just meet
 
 DEFAULT = SceneOptions()
@@ -41,13 +42,15 @@ def generate(
     """
     rng = synthetic.example_rng(seed, split, index)
     light = rng.uniform(-0.3, 1.3, size=2)
-    image = np.repeat(_floor(light, size)[:, :, None], 3, axis=2)
+    floor_hue = rng.random() if options.floor == "coloured" else None
+    floor = np.ones(3) if floor_hue is None else _colour(rng, floor_hue)
+    image = _floor(light, size)[:, :, None] * floor
     areas, centres = _layout(rng, options)
-    hue = rng.random() if options.one_hue else None
+    hue = _hue(rng, floor_hue) if options.one_hue else None
     visible: list[np.ndarray] = []
     for area, centre in zip(areas, centres, strict=True):
         x, y = centre
-        colour = _colour(rng, hue)
+        colour = _colour(rng, _hue(rng, floor_hue) if hue is None else hue)
         if rng.random() < 0.5:
             radius = (area / np.pi) ** 0.5
             shape = synthetic.disc(x, y, radius)
@@ -59,7 +62,7 @@ def generate(
         if options.shading == "flat":
             shade = np.ones_like(shade)
         if options.two_tone:
-            other = _colour(rng, hue)
+            other = _colour(rng, _hue(rng, floor_hue) if hue is None else hue)
             is_other = _half_plane(centre, rng.uniform(0, 2 * np.pi), size)
             colour = np.where(is_other[:, :, None], other, colour)
         covered = synthetic.coverage(shape, size)
@@ -72,9 +75,15 @@ def generate(
     return Record(synthetic.to_uint8(image), mask, name, synthetic.labels(visible, mask))
 
 
-def _colour(rng: np.random.Generator, hue: float | None) -> np.ndarray:
-    """A saturated colour [3], of any hue if None is given."""
-    hue = rng.random() if hue is None else hue
+def _hue(rng: np.random.Generator, floor_hue: float | None) -> float:
+    """Any hue, or one apart from a coloured floor's, in [0, 1)."""
+    if floor_hue is None:
+        return rng.random()
+    return (floor_hue + rng.uniform(_HUES_APART, 1 - _HUES_APART)) % 1
+
+
+def _colour(rng: np.random.Generator, hue: float) -> np.ndarray:
+    """A saturated colour [3]."""
     return synthetic.rgb(hue, rng.uniform(0.8, 1.0), rng.uniform(0.85, 1.0))
 
 

@@ -151,12 +151,40 @@ def check_batch_size(batch_size: int, num_images: int, source: object = "the dat
       source: where they are, for the message.
 
     Raises:
-      UserError: naming both numbers.
+      UserError: naming the number that is wrong.
     """
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, got {batch_size}")
+    if num_images < 1:
+        raise UserError(f"{source} must have at least 1 image, got {num_images}")
     if batch_size > num_images:
         raise UserError(
             f"batch_size {batch_size} is more than the {num_images} images of {source}; "
             f"use at most {num_images}"
         )
+
+
+def check_index(
+    index: np.ndarray, shards: Sequence[int], num_shards: int, num_images: int | None
+) -> None:
+    """Refuses places at which JAX would read and write others, or one twice.
+
+    Args:
+      index: int [B], equal shares of ``shards`` in turn.
+      shards: the devices whose rows these are, of ``num_shards``.
+      num_images: N that have chains; None where nothing is kept per image.
+
+    Raises:
+      UserError: if an image repeats or is not its device's.
+    """
+    if len(np.unique(index)) != len(index):
+        raise UserError("batch['index'] must not repeat an image: two chains would be one")
+    if num_images is None:
+        return
+    share = num_images // num_shards
+    for shard, rows in zip(shards, np.split(index, len(shards)), strict=True):
+        low, high = shard * share, (shard + 1) * share
+        if rows.min() < low or rows.max() >= high:
+            raise UserError(
+                f"batch['index'] must lie in [{low}, {high}), got {rows.min()} to {rows.max()}"
+            )

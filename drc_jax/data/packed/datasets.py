@@ -95,8 +95,8 @@ def check_existing(
             if found.get(key) != wanted.get(key):
                 raise UserError(
                     f"{pathlib.Path(root) / split} was made "
-                    f"{_difference(key, found.get(key), wanted.get(key))}; choose another output "
-                    "folder, or replace this one with --overwrite"
+                    f"{_difference(key, found.get(key), wanted.get(key))}; choose another "
+                    "folder, or replace this one by `python -m experiments.prepare --overwrite`"
                 )
 
 

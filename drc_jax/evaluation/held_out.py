@@ -1,50 +1,47 @@
 """Scores a few held-out images while a run trains; nothing of the run depends on it."""
 
+import pathlib
 import time
-from typing import Any
 
 import numpy as np
 
 from drc_jax.data.packed.format import open_split
 from drc_jax.errors import NonFiniteError, UserError
 from drc_jax.evaluation import metrics
-from drc_jax.evaluation.regions import block_size, infer_on_host
-from drc_jax.training.images import check_size, data_folder
-from drc_jax.training.method import Method, Run
+from drc_jax.evaluation.regions import InferBatch, block_size, infer_on_host
 
 SPLIT = "test"
-_SEED = 0  # of the chains: the same noise at every step, so that steps differ by the model alone
 
 
 class HeldOut:
     """Fixed IoU and Dice (docs/method.md, "6 Evaluation") of the same few held-out images.
 
-    The images are ``config.eval_images`` of the split ``test``, evenly spaced over it. Their masks
-    are read here only, for scores that nobody trains on.
+    Their masks are read here only, for scores that nobody trains on.
+
+    Attributes:
+      split: the images' split, ``test``.
     """
 
-    def __init__(self, method: Method, config: Any) -> None:
+    def __init__(self, folder: str | pathlib.Path, most: int) -> None:
         """Opens the images.
 
         Args:
-          method, config: of the run; the config says how many images and sampler steps.
+          folder: of the packed data.
+          most: how many images at most, evenly spaced over the split.
 
         Raises:
-          UserError: if the data have no split ``test`` or no masks, or of another size.
+          UserError: if the data have no split ``test`` or no masks.
         """
         try:
-            split = open_split(data_folder(config), SPLIT)
-            masks = split.require_masks()
+            self.split = open_split(folder, SPLIT)
+            masks = self.split.require_masks()
         except UserError as error:
             raise UserError(f"eval_every needs held-out images with masks: {error}") from None
-        check_size(config, split)
-        count = min(config.eval_images, len(split))
-        places = np.linspace(0, len(split) - 1, count).round().astype(np.int32)
-        self._method, self._config = method, config
-        self._images, self._true = split.images[places], masks[places] != 0
+        places = np.linspace(0, len(masks) - 1, min(most, len(masks))).round().astype(np.int32)
+        self._images, self._true = self.split.images[places], masks[places] != 0
 
-    def scores(self, params: Any) -> dict[str, float]:
-        """The scores of parameters, on one own device.
+    def scores(self, infer_batch: InferBatch) -> dict[str, float]:
+        """The scores of a method.
 
         Returns:
           ``heldout_iou`` and ``heldout_dice``, means over the images in [0, 1], for exchangeable
@@ -57,8 +54,6 @@ class HeldOut:
         """
         begin = time.monotonic()
         count, size = len(self._images), block_size()
-        run = Run(self._method, self._config, params, 0)
-        infer_batch = run.infer_batch(_SEED, num_steps=self._config.eval_steps)
         found = []
         for start in range(0, count, size):
             # Filled up, so that the last block has the shape the others were compiled for.

@@ -11,8 +11,10 @@ from drc_jax.data.packed.format import PackedSplit, Record, open_split
 from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import UserError
 from drc_jax.evaluation.compare import compare
+from drc_jax.runs import entrants, method
 from drc_jax.runs.cost import training_seconds
-from drc_jax.training import entrants, loop, method
+from drc_jax.runs.trained import load_run
+from drc_jax.training import loop
 from tests.helpers.methods import Mean, MeanConfig
 
 SIZE, IMAGES = 8, 12
@@ -60,7 +62,7 @@ def test_runs_are_opened_grouped_and_scored(tmp_path, split):
     # The method has no sampler, so steps are not among what its score depends on.
     settings = {"method": "mean", "checkpoint_step": 8, "seed": 5, "trained_on": "noise"}
     assert first.evaluation.report.settings == settings
-    run = method.load_run(paths[0])
+    run = load_run(paths[0])
     weight = run.segment(None, split.images[:]).foreground_weight
     np.testing.assert_array_equal(first.masks, np.asarray(weight) > 0.5)
 

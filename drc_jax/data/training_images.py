@@ -1,6 +1,5 @@
 """The images a config trains on: where they lie, generating them, and whether they fit."""
 
-import functools
 import os
 import pathlib
 
@@ -9,7 +8,6 @@ from drc_jax.data.packed.batches import check_batch_size
 from drc_jax.data.packed.format import PackedSplit, open_split, splits
 from drc_jax.data.prepare import prepare_synthetic
 from drc_jax.errors import UserError
-from drc_jax.training import processes
 
 
 def data_folder(config: RunConfig) -> pathlib.Path:
@@ -29,18 +27,15 @@ def data_folder(config: RunConfig) -> pathlib.Path:
 def open_training_split(config: RunConfig, *, verify: bool = False) -> PackedSplit:
     """Opens the training images, generating a synthetic data set where it is missing.
 
-    Of several processes the first generates, then the others where they do not see its files.
-    ``verify`` is that of `open_split`.
+    Of several processes one at a time may generate (``processes.in_turn``). ``verify`` is that of
+    `open_split`.
 
     Raises:
       UserError: if there are none, or they do not fit the config.
     """
     folder = data_folder(config)
     if config.data.dataset in SYNTHETIC_DATASETS:
-        generate = functools.partial(_generate, config, folder)
-        processes.first_only(generate)
-        if not processes.is_first():
-            generate()
+        _generate(config, folder)
     split = open_split(folder, "train", verify=verify)
     check_fits(config, split)
     return split

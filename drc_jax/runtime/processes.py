@@ -13,8 +13,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from drc_jax.errors import UserError
-from drc_jax.training import devices
-from drc_jax.training.signals import StopSignal
+from drc_jax.runtime import devices
 
 T = TypeVar("T")
 
@@ -41,7 +40,7 @@ def join(coordinator: str | None, num_processes: int, process_id: int) -> None:
         raise UserError(
             f"--process_id must lie in [0, {num_processes}), the --num_processes, got {process_id}"
         )
-    # It would take SIGTERM, which ends a run after saving (drc_jax.training.signals).
+    # It would take SIGTERM, which ends a run after saving (drc_jax.runtime.signals).
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id)
@@ -105,6 +104,16 @@ def first_only(work: Callable[[], T]) -> T | None:
     return result
 
 
+def in_turn(work: Callable[[], T]) -> T:
+    """Does something in process 0, then in the others, which find the files that it has written.
+
+    Raises:
+      UserError: in the other processes, if ``work`` raised anything in process 0.
+    """
+    (result,) = first_only(lambda: [work()]) or [work()]
+    return result
+
+
 def from_first(tree: Any, like: T) -> T:
     """Sends a pytree of NumPy arrays from process 0 to all.
 
@@ -123,23 +132,29 @@ def from_first(tree: Any, like: T) -> T:
     return jax.tree.map(multihost_utils.broadcast_one_to_all, mine)
 
 
-def agreed(mesh: Mesh, stop: StopSignal) -> Callable[[], int | None]:
+def agreed(mesh: Mesh, own: Callable[[], int | None]) -> Callable[[], int | None]:
     """How processes learn of a signal that has reached any of them.
 
     Args:
       mesh: of the devices of all processes.
-      stop: of this process.
+      own: the signal that has reached this process, or None.
 
     Returns:
       To be called by every process once after each step: the signal by which to stop, or None.
       With several processes it is known a step late, so that no device waits.
     """
     if jax.process_count() == 1:
-        return lambda: stop.number
+        return own
     asked: list[jax.Array] = []
 
     def number() -> int | None:
-        asked.append(devices.largest(mesh, stop.number or 0))
+        asked.append(devices.largest(mesh, own() or 0))
         return (int(asked.pop(0)) or None) if len(asked) > 1 else None
 
     return number
+
+
+def say(text: str) -> None:
+    """Prints in process 0 alone."""
+    if is_first():
+        print(text, flush=True)

@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import os, signal, sys, time
-from drc_jax.training import signals
+from drc_jax.runtime import signals
 same_seconds, first, second = sys.argv[1:]
 signals._SAME_SECONDS = float(same_seconds)
 with signals.StopSignal() as stop:

@@ -11,11 +11,12 @@ import numpy as np
 from drc_jax.baselines import grabcut
 from drc_jax.config import RunConfig, to_dict
 from drc_jax.data.packed.format import PackedSplit
+from drc_jax.data.training_images import check_size, data_folder
 from drc_jax.errors import UserError
 from drc_jax.evaluation.compare import Entrant
 from drc_jax.runs.cost import training_seconds
-from drc_jax.training.images import check_size, data_folder
-from drc_jax.training.method import Run, find, load_run
+from drc_jax.runs.method import find
+from drc_jax.runs.trained import Run, load_run
 
 _FIGURES = {"grabcut": "cut-outs", "redo": "channels"}
 # ReDO's regions are exchangeable, and its first one is the foreground by chance alone.

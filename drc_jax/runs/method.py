@@ -1,19 +1,14 @@
 """What the loop, evaluation and extraction ask of a method: DRC and the baselines alike."""
 
-import dataclasses
 import importlib
-import pathlib
 from collections.abc import Hashable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import chex
 import jax
 
-from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
-from drc_jax.evaluation.regions import InferBatch, Regions
-from drc_jax.inference import check_start, image_keys
-from drc_jax.runs import checkpoint, workdir
+from drc_jax.evaluation.regions import Regions
 
 State = Any
 """A dataclass of arrays with ``step`` (int32 scalar) and ``params`` (what inference needs)."""
@@ -103,7 +98,7 @@ class Method(Protocol):
         """The regions of images [B, S, S, 3] uint8 that were not trained on.
 
         ``keys`` are [B], one per image. ``num_steps`` 0 takes the config's; methods without a
-        sampler ignore it and ``num_restarts``.
+        sampler ignore it and ``num_restarts``. Methods with a sampler also take ``progress``.
         """
         ...
 
@@ -138,82 +133,3 @@ def find(name: str) -> Method:
         raise UserError(f"there is no method {name!r}; there are {', '.join(sorted(METHODS))}")
     module, _, attribute = METHODS[name].partition(":")
     return getattr(importlib.import_module(module), attribute)()
-
-
-class Run(NamedTuple):
-    """A training folder, opened for use.
-
-    Attributes:
-      method: what was trained.
-      config: its config.
-      params: parameters of the newest intact checkpoint, on the device.
-      step: that checkpoint's training iterations.
-    """
-
-    method: Method
-    config: Any
-    params: Any
-    step: int
-
-    def with_slots(self, num_slots: int) -> "Run":
-        """This run of DRC with another number of foreground slots, which share their networks.
-
-        An encoder knows the latents of its own number alone, and is left out.
-
-        Args:
-          num_slots: n; 0 for the run as it is.
-
-        Raises:
-          UserError: if it is a run of another method, or n is out of range.
-        """
-        if not num_slots:
-            return self
-        if not isinstance(self.config, TrainConfig):
-            raise UserError(f"num_slots is for runs of drc, and this one is of {self.method.name}")
-        model = dataclasses.replace(self.config.model, num_slots=num_slots)
-        params = self.params
-        if model != self.config.model:
-            params = {name: part for name, part in params.items() if name != "encoder"}
-        config = dataclasses.replace(self.config, model=model)
-        return self._replace(config=config, params=params)
-
-    def segment(
-        self, keys: chex.PRNGKey, images: Any, *, start: str = "prior", **options: Any
-    ) -> Regions:
-        """``Method.segment`` with this run's config and parameters.
-
-        ``start`` is where DRC's chains begin, as for ``drc_jax.infer``; other methods and runs
-        without encoder have ``prior`` only.
-
-        Raises:
-          UserError: if ``start`` is ``encoder`` and the run has none.
-        """
-        if start != "prior":
-            check_start(start, self.params)
-            options["start"] = start
-        return self.method.segment(self.config, self.params, keys, images, **options)
-
-    def infer_batch(self, seed: int, **options: Any) -> InferBatch:
-        """``segment`` for evaluation, with keys that depend on ``seed`` and each image alone."""
-        check_start(options.get("start", "prior"), self.params)
-        key = jax.random.key(seed)
-        return lambda images: self.segment(image_keys(key, images), images, **options)
-
-
-def load_run(path: str | pathlib.Path) -> Run:
-    """Opens a folder that ``experiments.train`` has written to; changes nothing there.
-
-    Args:
-      path: the run's folder.
-
-    Returns:
-      The run, ready for ``drc_jax.infer(run.config.model, run.params, ...)`` or ``run.segment``.
-
-    Raises:
-      UserError: if it is no such folder or has no intact checkpoint.
-    """
-    folder = pathlib.Path(path)
-    method = find(workdir.method_name(folder))
-    config: Any = workdir.load_config(folder, method.config_type)
-    step, params = checkpoint.restore_params(folder)
-    return Run(method, config, jax.device_put(params), step)

@@ -2,29 +2,32 @@
 
 import contextlib
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from drc_jax import files
 from drc_jax.data.packed.format import PackedSplit
+from drc_jax.data.training_images import check_size, data_folder
 from drc_jax.errors import NonFiniteError, UserError
 from drc_jax.evaluation import figures, pictures
+from drc_jax.evaluation.held_out import HeldOut
 from drc_jax.runs import checkpoint
+from drc_jax.runs.chain_store import ChainStore
 from drc_jax.runs.finite import check_finite, finite_values
+from drc_jax.runs.method import Method, Metrics, State
 from drc_jax.runs.recorder import Recorder
-from drc_jax.training import devices
-from drc_jax.training.chains import ChainStore
-from drc_jax.training.method import Method, Metrics, State
-from drc_jax.training.monitor import HeldOut
-from drc_jax.training.processes import is_first
+from drc_jax.runs.trained import Run
+from drc_jax.runtime import devices
+from drc_jax.runtime.processes import is_first, say
 
 _PICTURED = 8
 # A parameter of this size is none that any of the methods needs.
 _HUGE = 1e4
 
 
-class Outputs:
+class Outputs(contextlib.ExitStack):
     """What a run leaves behind: logs, checkpoints, pictures. Process 0 writes, all call it."""
 
     def __init__(
@@ -36,29 +39,25 @@ class Outputs:
         store: ChainStore,
         start: int,
     ) -> None:
+        super().__init__()
         self._method, self._config, self._workdir = method, config, workdir
         self._split, self._store = split, store
-        self._writer = self._recorder = None
         self._is_warned = False
-        self._held_out = None
+        self._writer = self._recorder = self._held_out = None
         if is_first() and start < config.iterations:
-            self._held_out = HeldOut(method, config) if config.eval_every else None
-            self._writer = checkpoint.CheckpointWriter(workdir, keep=config.keep_checkpoints)
-            self._recorder = Recorder(
+            if config.eval_every:
+                self._held_out = HeldOut(data_folder(config), config.eval_images)
+                check_size(config, self._held_out.split)
+            writer = checkpoint.CheckpointWriter(workdir, keep=config.keep_checkpoints)
+            self._writer = self.enter_context(writer)
+            recorder = Recorder(
                 workdir,
                 start=start,
                 iterations=config.iterations,
                 batch_size=config.batch_size,
                 log_every=config.log_every,
             )
-
-    def __enter__(self) -> "Outputs":
-        return self
-
-    def __exit__(self, *exc_info: Any) -> None:
-        for part in (self._recorder, self._writer):
-            if part is not None:
-                part.__exit__(*exc_info)
+            self._recorder = self.enter_context(recorder)
 
     def record(self, step: int, metrics: Metrics) -> None:
         """Checks and logs a step's metrics, waiting for the device to finish that step."""
@@ -72,13 +71,13 @@ class Outputs:
 
     def milestone(self, step: int, state: State, *, is_last: bool) -> None:
         """Saves, draws and scores a state whose metrics are recorded."""
-        if is_last or _is_due(step, self._config.checkpoint_every):
+        config, is_end = self._config, step == self._config.iterations
+        if is_last or _is_due(step, config.checkpoint_every):
             self._save(step, state)
-        is_end = step == self._config.iterations
-        if is_end or _is_due(step, self._config.image_every):
+        if is_end or _is_due(step, config.image_every):
             self.draw(step, state)
         # A run that is told to stop does so at once.
-        if (is_end or not is_last) and _is_due(step, self._config.eval_every):
+        if (is_end or not is_last) and _is_due(step, config.eval_every):
             self._score(step, state)
         if self._recorder is not None:
             self._recorder.restart_clock()
@@ -88,8 +87,10 @@ class Outputs:
         if self._held_out is None or self._recorder is None:
             return
         try:
-            params = devices.own_copy(state.params)
-            self._recorder.add(step, self._held_out.scores(params))
+            run = Run(self._method, self._config, devices.own_copy(state.params), step)
+            # The same noise at every step, so that steps differ by the model alone.
+            infer_batch = run.infer_batch(seed=0, num_steps=self._config.eval_steps)
+            self._recorder.add(step, self._held_out.scores(infer_batch))
         except UserError as error:  # no reason to end a run
             say(f"warning: step {step} was not scored: {error}")
 
@@ -108,13 +109,13 @@ class Outputs:
 
     def draw(self, step: int, state: State) -> None:
         """Draws the regions of the first training images as they are after a step."""
-        count = min(_PICTURED, len(self._split))
+        split, count = self._split, min(_PICTURED, len(self._split))
         chains = self._store.first(count)
         if not is_first():
             return
         params = devices.own_copy(state.params)
-        observed = np.array(self._split.images[:count])
-        true = (self._split.masks, self._split.labels)
+        observed = np.array(split.images[:count])
+        true = (split.masks, split.labels)
         masks, labels = (None if file is None else np.array(file[:count]) for file in true)
         regions = self._method.show(self._config, params, chains, observed, self._config.seed)
         drawn = figures.regions_grid(observed, regions, masks, labels)
@@ -130,27 +131,19 @@ class Outputs:
             self._writer.wait()
 
     @contextlib.contextmanager
-    def explaining_divergence(self) -> Any:
+    def explaining_divergence(self) -> Iterator[None]:
         """Adds to a NonFiniteError what is left and what to change."""
         try:
             yield
         except NonFiniteError as error:
             if self._writer is None:
                 raise
-            self._writer.wait()
+            self.wait()
             saved = checkpoint.saved_steps(self._workdir)
-            good = "nothing was saved"
-            if saved:
-                good = f"the last good checkpoint is that of step {saved[-1]}"
-            advice = self._method.advice(str(error))
-            raise NonFiniteError(f"{error}; {good}; {advice}, in a new folder") from None
+            last = f"the last good checkpoint is that of step {saved[-1]}" if saved else ""
+            left, advice = last or "nothing was saved", self._method.advice(str(error))
+            raise NonFiniteError(f"{error}; {left}; {advice}, in a new folder") from None
 
 
 def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def say(text: str) -> None:
-    """Prints in process 0 alone."""
-    if is_first():
-        print(text, flush=True)

@@ -18,7 +18,6 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from drc_jax.errors import UserError
-from drc_jax.training.method import Method, PerImage, State
 
 AXIS = "data"
 T = TypeVar("T")
@@ -70,7 +69,7 @@ def check_room(mesh: Mesh, whole: Any, shared: Any) -> None:
         they have are believed to have enough.
     """
     own = mesh.local_devices
-    needed = _num_bytes(whole) + _num_bytes(shared) / mesh.size
+    needed = num_bytes(whole) + num_bytes(shared) / mesh.size
     room = (own[0].memory_stats() or {}).get("bytes_limit", 0)
     if own[0].platform == "cpu":  # whose devices have one memory
         needed *= len(own)
@@ -83,7 +82,7 @@ def check_room(mesh: Mesh, whole: Any, shared: Any) -> None:
         )
 
 
-def _num_bytes(tree: Any) -> float:
+def num_bytes(tree: Any) -> float:
     """Bytes of arrays or of their shapes."""
     return sum(float(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
@@ -114,20 +113,6 @@ def by_rows(mesh: Mesh) -> NamedSharding:
 def on_all(mesh: Mesh) -> NamedSharding:
     """How parameters lie on the devices: whole on each."""
     return NamedSharding(mesh, P())
-
-
-def fresh_state(method: Method, config: Any, mesh: Mesh) -> State:
-    """``method.fresh_state``, whole on every device."""
-    return jax.jit(method.fresh_state, static_argnums=0, out_shardings=on_all(mesh))(config)
-
-
-def fresh_chains(method: Method, config: Any, mesh: Mesh, num_images: int) -> PerImage:
-    """``method.fresh_chains`` of all images, shared out; each device draws its own."""
-
-    def draw(seed: jax.Array) -> PerImage:
-        return method.fresh_chains(config, seed, jnp.arange(num_images))
-
-    return jax.jit(draw, out_shardings=by_rows(mesh))(np.uint32(config.seed))
 
 
 def place(tree: T, sharding: NamedSharding) -> T:

@@ -17,7 +17,7 @@ from drc_jax.data.packed.datasets import Record, write_split
 from drc_jax.errors import UserError
 from drc_jax.runs import checkpoint
 from drc_jax.runs.workdir import load_config
-from drc_jax.training import processes
+from drc_jax.runtime import processes
 from drc_jax.training.step import init_state
 from tests.helpers.compiling import FEW_OPTIMIZATIONS
 

@@ -12,17 +12,17 @@ import errno
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from drc_jax import files
 from drc_jax.errors import UserError
-from drc_jax.training.state import Chains
 
 FOLDER = "chain_banks"
 
-NAMES = Chains._fields
+NAMES = ("posterior", "prior")
 _BLOCK = 4096  # images drawn at a time
 
 
@@ -62,7 +62,10 @@ class Bank:
 
 
 def create(
-    folder: pathlib.Path, num_images: int, latent_dim: int, draw: Callable[[np.ndarray], Chains]
+    folder: pathlib.Path,
+    num_images: int,
+    latent_dim: int,
+    draw: Callable[[np.ndarray], Iterable[Any]],
 ) -> None:
     """Writes fresh working files, holding the chains of a few thousand images in memory.
 
@@ -70,7 +73,7 @@ def create(
       folder: of the files; what is there is replaced.
       num_images: N.
       latent_dim: D.
-      draw: places of images, int [n], to their fresh chains [n, 2, D].
+      draw: places of images, int [n], to their fresh chains [n, 2, D], one array per file.
 
     Raises:
       UserError: if they cannot be written, as on a full disk.
@@ -85,11 +88,6 @@ def create(
             index = np.arange(start, min(start + _BLOCK, num_images), dtype=np.int32)
             for bank, chains in zip(banks, draw(index), strict=True):
                 bank.write(np.asarray(chains).astype("<f4", copy=False).data)
-
-
-def num_bytes(num_images: int, latent_dim: int) -> int:
-    """Size of the two files in bytes."""
-    return len(NAMES) * num_images * 2 * latent_dim * 4
 
 
 def restore(saved: pathlib.Path, folder: pathlib.Path) -> None:

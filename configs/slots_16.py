@@ -1,0 +1,24 @@
+"""Several objects at 16x16, for experiments: the scale of docs/slots.md.
+
+    python -m experiments.train --config=configs/slots_16.py --workdir=runs/slots_16
+    python -m experiments.evaluate --workdir=runs/slots_16
+
+A quarter of the pixels of configs/slots.py, narrower networks, and w such that an image's
+likelihood weighs as much against prior and noise.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import slots
+
+
+def get_config() -> ConfigDict:
+    """A locked ConfigDict with every field of ``TrainConfig``."""
+    config = slots.get_config()
+    config.model.generator_channels = (16, 16, 12)
+    config.model.classifier_channels = (8, 16)
+    config.model.langevin_weight = 16.0
+    config.iterations = 200
+    config.image_every = 200
+    config.checkpoint_every = 50
+    return config

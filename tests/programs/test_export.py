@@ -1,0 +1,70 @@
+"""An exported model runs where drc_jax cannot be imported, and finds the same masks."""
+
+import functools
+import subprocess
+import sys
+
+import jax
+import numpy as np
+
+from drc_jax.evaluation.pictures import to_uint8
+from drc_jax.inference import infer, sample_prior
+from drc_jax.zoo.models import load_pretrained
+from tests.helpers.starting import start
+
+STEPS = 10
+
+# In a process of its own, isolated from this folder's packages.
+ELSEWHERE = """
+import sys
+sys.modules["drc_jax"] = None  # so that importing it fails
+import numpy as np
+from jax import export
+try:
+    import drc_jax
+except ImportError:
+    pass
+else:
+    raise SystemExit("drc_jax was found")
+program = export.deserialize(open("model.stablehlo", "rb").read())
+regions = program.call(np.load("images.npy"), np.uint32(3))
+np.savez("found.npz", **regions)
+"""
+
+
+def test_it_finds_the_same_masks_without_the_package(tmp_path):
+    done = start(
+        "export",
+        "--model=flowers17",
+        f"--output={tmp_path / 'model.stablehlo'}",
+        "--batch_size=2",
+        f"--num_steps={STEPS}",
+        "--platform=cpu",
+        "--platform=cuda",
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{STEPS} steps for 2 images of 32x32 on cpu, cuda" in done.stdout
+    run = load_pretrained("flowers17")
+    model, params = run.config.model, run.params
+    drawn = sample_prior(model, params, jax.random.key(7), num_samples=2, num_steps=5)
+    images = to_uint8(np.asarray(drawn.reconstruction))
+    np.save(tmp_path / "images.npy", images)
+    command = [sys.executable, "-I", "-c", ELSEWHERE]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+    options = dict(num_steps=STEPS, step_size=run.config.sampler.posterior_step_size)
+    here = functools.partial(infer, model, params, jax.random.key(3), **options)
+    with np.load(tmp_path / "found.npz") as found:
+        same = jax.jit(here)(images)
+        np.testing.assert_allclose(found["foreground_weight"], same.foreground_weight, atol=1e-4)
+        np.testing.assert_allclose(found["reconstruction"], same.reconstruction, atol=1e-4)
+        # In pieces chains round otherwise, and they amplify it: some pixels of the border differ.
+        masks = np.asarray(here(images).foreground_weight) > 0.5
+        assert np.mean((found["foreground_weight"] > 0.5) != masks) < 0.02
+
+
+def test_a_start_that_the_model_lacks_is_refused_before_anything_is_written(tmp_path):
+    wrong = start("export", "--model=flowers17", f"--output={tmp_path / 'x'}", "--start=encoder")
+    assert wrong.returncode == 2 and "has no encoder" in wrong.stderr
+    assert not (tmp_path / "x").exists()
