@@ -190,21 +190,21 @@ def sample(
         chex.assert_tree_shape_prefix(z, (len(key),))
     # The loop is compiled anyhow, and without a jit of its own shows what the function closes over.
     energy_fn = programs.without_jit(energy_fn)
+    limit = {"drift_limit": drift_limit, "parts": tuple(parts)}
 
     def run(key: Any, z: Any, step_size: Any, temperature: Any, first_step: Any) -> Any:
-        def moved(z: Any, gradient: Any, index: Array) -> Any:
-            keys = fold_in(key, index)
-            return _moved(keys, z, gradient, step_size, temperature, drift_limit, tuple(parts))
+        options = {"step_size": step_size, "temperature": temperature, **limit}
 
         def one(index: Array, z: Any) -> Any:
-            return moved(z, _energy_and_gradient(energy_fn, z)[1], index)
+            return step(fold_in(key, index), energy_fn, z, **options)
 
         def watched(z: Any, index: Array) -> tuple[Any, Diagnostics]:
             energy, gradient = _energy_and_gradient(energy_fn, z)
             squares = [jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient)]
             norm = jnp.sqrt(functools.reduce(jnp.add, squares))
             mean_square = jax.tree.map(lambda leaf: jnp.mean(jnp.square(leaf)), z)
-            return moved(z, gradient, index), Diagnostics(energy, norm, mean_square)
+            seen = Diagnostics(energy, norm, mean_square)
+            return _moved(fold_in(key, index), z, gradient, **options), seen
 
         if diagnostics:
             return jax.lax.scan(watched, z, first_step + jnp.arange(num_steps))

@@ -5,6 +5,7 @@ import inspect
 import logging as python_logging
 import os
 import pathlib
+import re
 import signal
 import sys
 import threading
@@ -17,10 +18,12 @@ from tqdm import tqdm
 import drc_jax
 from drc_jax import files
 from drc_jax.config import LARGEST_SEED
+from drc_jax.config.fields import nearest
 from drc_jax.errors import UserError
 from drc_jax.evaluation.regions import block_size
 from drc_jax.model import posterior
 from drc_jax.runs.trained import Run, load_run
+from drc_jax.runtime import signals
 from drc_jax.zoo import models
 from experiments import config_flag
 
@@ -166,35 +169,19 @@ def _leaving_at_once() -> Iterator[None]:
     """While its block runs, Ctrl-C ends the process at once, with a line and status 130.
 
     Python would raise KeyboardInterrupt when a compile or a computation is over, and XLA crashes
-    where a process ends while it compiles. So the interpreter's low-level handler, which is
-    immediate, wakes a thread, which ends the process without any clean-up: files are written whole
-    or not at all, and workers end with their parent.
+    where a process ends while it compiles. Nothing has to be cleaned up: files are written whole or
+    not at all, and workers end with their parent.
     """
+
+    def leave(number: int) -> None:
+        os.write(2, b"\ninterrupted\n")
+        os._exit(_INTERRUPTED)
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-
-    def watch() -> None:
-        while received := os.read(read_end, 1):
-            if received[0] == signal.SIGINT:
-                os.write(2, b"\ninterrupted\n")
-                os._exit(_INTERRUPTED)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    old_wakeup = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    # Without a handler of Python's own the wake-up is not written.
-    old_handler = signal.signal(signal.SIGINT, lambda number, frame: None)
-    try:
+    with signals.watching((signal.SIGINT,), leave):
         yield
-    finally:
-        signal.signal(signal.SIGINT, old_handler)
-        signal.set_wakeup_fd(old_wakeup)
-        os.close(write_end)
-        thread.join()
-        os.close(read_end)
 
 
 def _quieten_logs() -> None:
@@ -226,11 +213,17 @@ def _parse(argv: Sequence[str]) -> list[str]:
             argv = config_flag.check_arguments(argv)
         return flags.FLAGS(argv)
     except (flags.Error, UserError) as error:
-        sys.exit(_fail(f"{error}; see --help"))
+        sys.exit(_fail(f"{error}{_nearest_value(str(error))}; see --help"))
     except BrokenPipeError:  # as of `--help | head`
         os._exit(0)
     except SystemExit:  # absl has printed the help, and would end with status 1
         sys.exit(0)
+
+
+def _nearest_value(message: str) -> str:
+    """The choice that absl's refusal of a value may mean, or nothing."""
+    refused = re.search(r"=(.*): value should be one of <(.*)>", message)
+    return nearest(refused[1], refused[2].split("|")) if refused else ""
 
 
 def examples_first(doc: str) -> str:

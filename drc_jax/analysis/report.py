@@ -1,8 +1,6 @@
 """The statistics of data sets side by side: one HTML page that needs no other file, and a JSON."""
 
-import base64
 import dataclasses
-import html
 import json
 import pathlib
 from collections.abc import Callable, Mapping
@@ -18,34 +16,6 @@ from drc_jax.evaluation import page
 HTML, JSON = "analysis.html", "analysis.json"
 
 _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
-
-_PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.45 system-ui, sans-serif; color: #222; background: #fff; margin: 2em auto;
-  max-width: 96em; padding: 0 1.5em; }}
-p {{ max-width: 50em; }}
-.scroll {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; }}
-th, td {{ border-bottom: 1px solid #ccc; padding: .3em .8em; text-align: right; }}
-th:first-child, td:first-child {{ text-align: left; }}
-.plots {{ display: grid; grid-template-columns: repeat({columns}, minmax(17em, 1fr));
-  gap: 1.5em; overflow-x: auto; }}
-figure {{ margin: 0; }}
-figcaption {{ font-weight: 600; overflow-wrap: anywhere; }}
-img {{ max-width: 100%; }}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
 
 _NUMBERS = """\
 Foreground share: the part of an image's pixels that is foreground. The two floors are the scores
@@ -103,33 +73,34 @@ def to_json(results: Mapping[str, Statistics]) -> dict[str, Any]:
 
 def to_html(results: Mapping[str, Statistics]) -> str:
     """The page; its pictures are part of the text."""
-    title = "Data analysis: " + ", ".join(html.escape(name) for name in results)
+    title = "Data analysis: " + ", ".join(results)
     sets = list(results.values())
     top = max(plots.colour_top(item) for item in sets)
     tallest = max(item.share_histogram().max() for item in sets)
+
+    def section(heading: str, caption: str, draw: Callable[[Statistics], bytes]) -> list[str]:
+        drawn = [page.figure(draw(item), name) for name, item in results.items()]
+        return [page.heading(heading), page.paragraph(caption), page.row(drawn)]
+
+    def table(region: str) -> str:
+        rows = zip(results, _matrix(results, region), strict=True)
+        return page.table([["", *results], *([name, *map(_percent, row)] for name, row in rows)])
+
+    numbers = [[name, *_summary(item).values()] for name, item in results.items()]
     body = [
-        f"<h1>{title}</h1>",
-        page.table(
-            [
-                ["data set", *_summary(sets[0])],
-                *([name, *_summary(item).values()] for name, item in results.items()),
-            ]
-        ),
-        f"<p>{_NUMBERS}</p>",
-        _section("Examples", _EXAMPLES, results, plots.examples),
-        _section("Colours", _COLOUR, results, lambda item: plots.colours(item, top)),
-        _section("Mask heat map", _HEAT, results, plots.heat_map),
-        _section("Foreground share", _SHARE, results, lambda item: plots.shares(item, tallest)),
+        page.heading(title, 1),
+        page.table([["data set", *_summary(sets[0])], *numbers]),
+        page.paragraph(_NUMBERS),
+        *section("Examples", _EXAMPLES, plots.examples),
+        *section("Colours", _COLOUR, lambda item: plots.colours(item, top)),
+        *section("Mask heat map", _HEAT, plots.heat_map),
+        *section("Foreground share", _SHARE, lambda item: plots.shares(item, tallest)),
     ]
     if len(results) > 1:
-        body.append(f"<h2>Colours compared between data sets</h2>\n<p>{_COMPARISON}</p>")
+        body += [page.heading("Colours compared between data sets"), page.paragraph(_COMPARISON)]
         for region in REGIONS:
-            rows = [
-                [name, *map(_percent, row)]
-                for name, row in zip(results, _matrix(results, region), strict=True)
-            ]
-            body.append(f"<h3>{region.capitalize()}s</h3>\n" + page.table([["", *results], *rows]))
-    return _PAGE.format(title=title, columns=len(sets), body="\n".join(body))
+            body += [page.heading(f"{region.capitalize()}s", 3), table(region)]
+    return page.page(title, body)
 
 
 def summary(results: Mapping[str, Statistics]) -> str:
@@ -189,25 +160,6 @@ def _matrix(results: Mapping[str, Statistics], region: str) -> np.ndarray:
     """Histogram intersections of every two data sets, float64 [sets, sets]."""
     histograms = [getattr(item, region) for item in results.values()]
     return np.array([[intersection(a, b) for b in histograms] for a in histograms])
-
-
-def _section(
-    heading: str,
-    caption: str,
-    results: Mapping[str, Statistics],
-    draw: Callable[[Statistics], bytes],
-) -> str:
-    """A heading, what its plots show, and a plot per data set."""
-    figures = []
-    for name, item in results.items():
-        data = base64.b64encode(draw(item)).decode()
-        label = html.escape(name)
-        figures.append(
-            f"<figure><figcaption>{label}</figcaption>"
-            f'<img alt="{heading}: {label}" src="data:image/png;base64,{data}"></figure>'
-        )
-    rows = "\n".join(figures)
-    return f'<h2>{heading}</h2>\n<p>{caption}</p>\n<div class="plots">\n{rows}\n</div>'
 
 
 def _percent(share: float) -> str:

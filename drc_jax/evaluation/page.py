@@ -30,6 +30,10 @@ figure {{ margin: 1em 0; }}
 figcaption {{ max-width: 50em; margin-bottom: .5em; }}
 img {{ display: block; border-radius: 4px; }}
 @media (min-width: 60em) {{ .scroll img {{ max-width: 100%; height: auto; }} }}
+.row {{ display: grid; grid-auto-flow: column; grid-auto-columns: minmax(17em, 1fr); gap: 1.5em;
+  overflow-x: auto; margin: 1em 0; }}
+.row figure, .row .scroll {{ margin: 0; }}
+.row img {{ max-width: 100%; height: auto; }}
 @media (max-width: 40em) {{ th:first-child, td:first-child {{ max-width: 9em; overflow: hidden;
   text-overflow: ellipsis; }} }}
 </style>
@@ -79,3 +83,8 @@ def figure(png: bytes, caption: str) -> str:
         f'<div class="scroll" tabindex="0"><img alt="{text}" src="data:image/png;base64,{data}">'
         "</div></figure>"
     )
+
+
+def row(figures: Iterable[str]) -> str:
+    """Figures side by side, of equal width; it scrolls where it is too wide."""
+    return '<div class="row">\n' + "\n".join(figures) + "\n</div>"

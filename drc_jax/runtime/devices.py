@@ -118,31 +118,29 @@ def on_all(mesh: Mesh) -> NamedSharding:
 def place(tree: T, sharding: NamedSharding) -> T:
     """Puts arrays that every process has whole where ``sharding`` says."""
 
-    def one(x: Any) -> jax.Array:
-        if _lies(x, sharding):
-            return x
-        if isinstance(x, jax.Array) or jax.process_count() == 1:
-            return jax.device_put(x, sharding)
+    def shares(x: Any) -> jax.Array:
         return jax.make_array_from_callback(np.shape(x), sharding, lambda part: np.asarray(x)[part])
 
-    return jax.tree.map(one, tree)
+    return _placed(tree, sharding, shares)
 
 
 def place_rows(mesh: Mesh, tree: T) -> T:
     """Puts this process's rows of arrays on its devices, in their order."""
+    rows = by_rows(mesh)
+    return _placed(tree, rows, functools.partial(jax.make_array_from_process_local_data, rows))
 
-    def place(x: Any) -> jax.Array:
-        if _lies(x, by_rows(mesh)):
+
+def _placed(tree: T, sharding: NamedSharding, shares: Callable[[Any], jax.Array]) -> T:
+    """Puts arrays where ``sharding`` says, those of several processes with ``shares``."""
+
+    def one(x: Any) -> jax.Array:
+        if isinstance(x, jax.Array) and x.sharding == sharding:
             return x
         if isinstance(x, jax.Array) or jax.process_count() == 1:
-            return jax.device_put(x, by_rows(mesh))
-        return jax.make_array_from_process_local_data(by_rows(mesh), x)
+            return jax.device_put(x, sharding)
+        return shares(x)
 
-    return jax.tree.map(place, tree)
-
-
-def _lies(x: Any, sharding: NamedSharding) -> bool:
-    return isinstance(x, jax.Array) and x.sharding == sharding
+    return jax.tree.map(one, tree)
 
 
 def placed_shapes(tree: T, sharding: NamedSharding) -> T:

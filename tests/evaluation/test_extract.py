@@ -1,30 +1,21 @@
-"""Extraction: files of every size and kind, restarts, names, failures, and the program."""
+"""Extraction: files of every size and kind, names and failures."""
 
 import contextlib
-import dataclasses
 import pathlib
-import subprocess
-import sys
 from types import SimpleNamespace
-from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from drc_jax.config import DataConfig, ModelConfig, SamplerConfig, TrainConfig
 from drc_jax.data.pictures.decode import EXTENSIONS, read_mask, read_picture
 from drc_jax.data.pictures.files import Problem, list_files, output_stems
 from drc_jax.errors import UserError
 from drc_jax.evaluation.cutouts import from_square, to_square
 from drc_jax.evaluation.extract import extract, write_failures
 from drc_jax.evaluation.regions import block_size
-from drc_jax.inference import image_keys, infer
-from drc_jax.model.render import init_params
-from drc_jax.runs import checkpoint
-from drc_jax.runs.workdir import claimed
 from tests.helpers import hostile
+from tests.helpers.halves import half_red, opened
 
 SIDE = 8
 ENDINGS = (".png", ".webp", ".jpg")
@@ -42,26 +33,11 @@ def red_is_foreground(images):
     )
 
 
-def half_red(width, height, vertical=True):
-    """A picture whose left (or upper) half is red on black."""
-    image = np.zeros((height, width, 3), np.uint8)
-    if vertical:
-        image[:, : width // 2, 0] = 255
-    else:
-        image[: height // 2, :, 0] = 255
-    return image
-
-
 def run(source, output, **options):
     settings = dict(image_size=SIDE) | options
     result = extract(red_is_foreground, source, output, **settings)
     write_failures(result, output)
     return result
-
-
-def opened(path):
-    with Image.open(path) as image:
-        return image.mode, np.asarray(image)
 
 
 def test_the_files_of_a_picture(tmp_path):
@@ -298,97 +274,3 @@ def test_output_names_never_meet():
     assert len({path.casefold() for path in paths}) == len(names)
     assert all(len(path.encode()) <= 210 for path in paths)
     assert output_stems(names[::-1], EXTENSIONS, ENDINGS) == stems
-
-
-CONFIG = TrainConfig(
-    model=ModelConfig(
-        zf_dim=4,
-        zb_dim=4,
-        zs_dim=4,
-        generator_channels=(4, 4),
-        classifier_channels=(4,),
-        ebm_width=4,
-        ebm_reassign_width=4,
-        num_fg_categories=2,
-        num_bg_categories=2,
-    ),
-    sampler=SamplerConfig(prior_steps=1, posterior_steps=1, test_steps=3),
-    data=DataConfig(dataset="noise", path="unused"),
-    batch_size=2,
-)
-
-
-@pytest.fixture(scope="module")
-def params():
-    """Noise in the place of trained parameters; initialising would be one more compile."""
-    rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(lambda: init_params(CONFIG.model, jax.random.key(0)))
-    return jax.tree.map(lambda x: rng.normal(size=x.shape, scale=0.3).astype(np.float32), shapes)
-
-
-@pytest.mark.parametrize("count", [3, 11])
-def test_pictures_whose_chains_diverge_spare_the_others(tmp_path, params, count):
-    """Nine white pictures diverge: a whole block and one of the next where there are eleven."""
-    photos, out = tmp_path / "photos", tmp_path / "out"
-    photos.mkdir()
-    white = max(count - 2, 1)
-    for i in range(count):
-        photo = np.full((16, 20, 3), 255, np.uint8) if i < white else half_red(20, 16)
-        Image.fromarray(photo).save(photos / f"{i:02d}.png")
-
-    def infer_batch(images):
-        keys, bad = image_keys(jax.random.key(0), images), (images == 255).all((1, 2, 3))
-        spoiled = jax.tree.map(lambda x: x * np.float32(np.nan), params)
-        regions = infer(CONFIG.model, spoiled if bad.all() else params, keys, images, num_steps=3)
-        return regions._replace(pi=regions.pi.at[bad].set(np.nan))
-
-    result = extract(infer_batch, photos, out, image_size=SIDE)
-    assert result.num_done == count - white == len(list((out / "masks").iterdir()))
-    assert [problem.name for problem in result.failed] == [f"{i:02d}.png" for i in range(white)]
-    assert all("not finite" in problem.reason for problem in result.failed)
-
-
-@dataclasses.dataclass
-class Trained:
-    """As much of a training state as extraction reads."""
-
-    params: Any
-    step: np.ndarray
-
-
-# In a process of its own: programs' flags share names. Tells how often inference was compiled.
-PROGRAM = """if True:
-    import atexit
-    from drc_jax.model import posterior
-    from experiments import cli, extract
-
-    atexit.register(lambda: print("compiled", posterior._advance._cache_size()))
-    cli.run(extract.main)
-"""
-
-
-def test_the_program(tmp_path, params):
-    workdir, photos, out = tmp_path / "run", tmp_path / "photos", tmp_path / "out"
-    with claimed(workdir, CONFIG, "0"), checkpoint.CheckpointWriter(workdir, keep=1) as writer:
-        writer.save(1, Trained(params, np.int32(1)))
-    photos.mkdir()
-    for i in range(9):
-        Image.fromarray(half_red(20 + i, 16)).save(photos / f"{i}.jpg")
-    (photos / "bad.jpg").write_text("words")
-
-    def start(*arguments):
-        return subprocess.run(
-            [sys.executable, "-c", PROGRAM, f"--workdir={workdir}", f"--output={out}", *arguments],
-            check=False,
-            capture_output=True,
-            text=True,
-            cwd=pathlib.Path(__file__).resolve().parents[2],
-        )
-
-    done = start(f"--input={photos}", "--restarts=2", "--batch_size=4", "--crop=letterbox")
-    assert done.returncode == 0, done.stderr
-    assert "failed: bad.jpg is no readable JPEG" in done.stdout
-    assert "9 pictures done" in done.stdout
-    assert "compiled 1\n" in done.stdout  # nine pictures are a block and a part of one
-    assert opened(out / "masks/2.png")[1].shape == (16, 22)
-    assert start(f"--input={photos / 'bad.jpg'}").returncode == 1
