@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 
 import pytest
@@ -41,3 +42,16 @@ def test_a_signal_that_was_ignored_stays_so():
             assert stop.wait() == signal.SIGTERM
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_ports():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(drc_jax.UserError, match=f"port {port} is taken at 127"):
+            server.free_port("127.0.0.1", port)
+    assert server.free_port("127.0.0.1", None) in range(7860, 7960)
+    for host in ("192.0.2.1", "no such host"):
+        with pytest.raises(drc_jax.UserError, match=f"cannot listen at {host}"):
+            server.free_port(host, None)
