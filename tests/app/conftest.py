@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drc_jax.training.method import Run
 from PIL import Image
 
 import drc_jax
 from drc_jax.config import SamplerConfig, TrainConfig
 from drc_jax.model.encoder import init_encoder
+from drc_jax.runs.trained import Run
 from tests.helpers.small import ONE_BLOCK
 
 SAMPLER = SamplerConfig(
