@@ -3,7 +3,7 @@
     python -m experiments.train --config=configs/demo_coloured.py --workdir=runs/demo_coloured
     python -m experiments.evaluate --workdir=runs/demo_coloured
 
-As configs/demo.py, with eight background latents instead of two, for the floor's colour varies too.
+As configs/demo.py, with four background latents instead of two, for the floor's colour varies too.
 """
 
 from ml_collections import ConfigDict
@@ -14,6 +14,6 @@ from configs import demo
 def get_config() -> ConfigDict:
     """A locked ConfigDict with every field of ``TrainConfig``."""
     config = demo.get_config()
-    config.model.zb_dim = 8
+    config.model.zb_dim = 4
     config.data.floor = "coloured"
     return config

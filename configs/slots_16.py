@@ -3,7 +3,7 @@
     python -m experiments.train --config=configs/slots_16.py --workdir=runs/slots_16
     python -m experiments.evaluate --workdir=runs/slots_16
 
-A quarter of the pixels of configs/slots.py, narrower networks, and w such that an image's
+A quarter of the pixels of configs/slots.py, one block less, and w such that an image's
 likelihood weighs as much against prior and noise.
 """
 
@@ -15,8 +15,8 @@ from configs import slots
 def get_config() -> ConfigDict:
     """A locked ConfigDict with every field of ``TrainConfig``."""
     config = slots.get_config()
-    config.model.generator_channels = (16, 16, 12)
-    config.model.classifier_channels = (8, 16)
+    config.model.generator_channels = (32, 32, 16)
+    config.model.classifier_channels = (16, 32)
     config.model.langevin_weight = 16.0
     config.iterations = 200
     config.image_every = 200

@@ -18,7 +18,7 @@ from drc_jax.errors import NonFiniteError, UserError
 from drc_jax.model import posterior
 from drc_jax.model.energies import prior_energy
 from drc_jax.model.images import as_images
-from drc_jax.model.latents import sizes
+from drc_jax.model.latents import part_sizes, sizes
 from drc_jax.model.networks import Params
 from drc_jax.model.render import Regions, render
 
@@ -197,7 +197,7 @@ def _prior_latents(
         num_steps=num_steps,
         step_size=step_size,
         drift_limit=drift_limit,
-        parts=sizes(config),
+        parts=part_sizes(config),
     )
 
 

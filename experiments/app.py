@@ -16,6 +16,7 @@ from absl import flags
 
 from drc_jax import files
 from drc_jax.app import chains, server
+from drc_jax.zoo import models
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; it may still be trained.")
@@ -41,9 +42,10 @@ def main(argv: Sequence[str]) -> None:
         f"{files.shown(_WORKDIR.value or _MODEL.value)}, {run.step} iterations, {side}x{side} "
         f"pixels, {slots} foreground slot{'' if slots == 1 else 's'}"
     )
+    limits = models.read_card(_MODEL.value)["limits"] if _MODEL.value else ""
     with server.Stop() as stop:
         with server.served(
-            run, title, workdir=workdir, host=_HOST.value, port=_PORT.value
+            run, title, workdir=workdir, limits=limits, host=_HOST.value, port=_PORT.value
         ) as address:
             print(f"the page is at {address}; Ctrl-C ends it", flush=True)
             stop.wait()

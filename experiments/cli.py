@@ -5,6 +5,7 @@ import inspect
 import logging as python_logging
 import os
 import pathlib
+import re
 import signal
 import sys
 import threading
@@ -17,6 +18,7 @@ from tqdm import tqdm
 import drc_jax
 from drc_jax import files
 from drc_jax.config import LARGEST_SEED
+from drc_jax.config.fields import nearest
 from drc_jax.errors import UserError
 from drc_jax.evaluation.regions import block_size
 from drc_jax.model import posterior
@@ -211,11 +213,17 @@ def _parse(argv: Sequence[str]) -> list[str]:
             argv = config_flag.check_arguments(argv)
         return flags.FLAGS(argv)
     except (flags.Error, UserError) as error:
-        sys.exit(_fail(f"{error}; see --help"))
+        sys.exit(_fail(f"{error}{_nearest_value(str(error))}; see --help"))
     except BrokenPipeError:  # as of `--help | head`
         os._exit(0)
     except SystemExit:  # absl has printed the help, and would end with status 1
         sys.exit(0)
+
+
+def _nearest_value(message: str) -> str:
+    """The choice that absl's refusal of a value may mean, or nothing."""
+    refused = re.search(r"=(.*): value should be one of <(.*)>", message)
+    return nearest(refused[1], refused[2].split("|")) if refused else ""
 
 
 def examples_first(doc: str) -> str:

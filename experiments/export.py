@@ -4,14 +4,18 @@
     python -m experiments.export --model=flowers17 --output=flowers17.stablehlo --batch_size=4
 
 The file holds the chains of a batch of new images, their rendering and the parameters, as StableHLO
-(jax.export). It needs jax alone, of this version or one of the months after, and no file beside it:
+(jax.export). It needs jax alone, of this version or of the six months after, and no file beside it:
 
     from jax import export
     program = export.deserialize(open("demo.stablehlo", "rb").read())
     regions = program.call(images, seed)  # uint8 [batch_size, S, S, 3], numpy.uint32(0)
     masks = regions["foreground_weight"] > 0.5
+
+--format=onnx writes the generators, which map latents to regions, and beside them, as
+NAME_encoder.onnx, the encoder of a run that was trained with one. ONNX has no chains.
 """
 
+import pathlib
 from collections.abc import Sequence
 
 from absl import flags
@@ -19,8 +23,10 @@ from absl import flags
 from drc_jax import files
 from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
-from drc_jax.interop import stablehlo
+from drc_jax.interop import onnx, stablehlo
+from drc_jax.model import encoder
 from drc_jax.model.posterior import check_start
+from drc_jax.runs.trained import Run
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
@@ -31,6 +37,7 @@ _STEPS = flags.DEFINE_integer(
     "num_steps", 0, "Langevin steps from fresh chains; 0 takes the config's.", lower_bound=0
 )
 _START = cli.start_flag()
+_FORMAT = flags.DEFINE_enum("format", "stablehlo", ("stablehlo", "onnx"), "What to write.")
 _PLATFORMS = flags.DEFINE_multi_enum(
     "platform", ["cpu"], stablehlo.PLATFORMS, "Where it shall run; give it again for others."
 )
@@ -39,10 +46,13 @@ _PLATFORMS = flags.DEFINE_multi_enum(
 def main(argv: Sequence[str]) -> None:
     """Traces, lowers and writes."""
     del argv
-    output = files.check_writable_file(_OUTPUT.value)
+    output = files.check_writable_file(_OUTPUT.value, ".onnx" if _FORMAT.value == "onnx" else "")
     run = cli.open_run(_WORKDIR.value, _MODEL.value)
     if not isinstance(run.config, TrainConfig):
         raise UserError(f"only runs of drc can be exported, and this one is of {run.method.name}")
+    if _FORMAT.value == "onnx":
+        _write_onnx(run, output)
+        return
     check_start(_START.value, run.params)
     steps = _STEPS.value or run.method.test_steps(run.config)
     content = stablehlo.exported(
@@ -59,6 +69,17 @@ def main(argv: Sequence[str]) -> None:
         f"wrote {output} ({len(content) / 1e6:.1f} MB): {steps} steps for "
         f"{_BATCH_SIZE.value} images of {side}x{side} on {', '.join(_PLATFORMS.value)}"
     )
+
+
+def _write_onnx(run: Run, output: pathlib.Path) -> None:
+    model, batch_size = run.config.model, _BATCH_SIZE.value
+    contents = {output: onnx.generators(model, run.params, batch_size)}
+    if encoder.NAME in run.params:
+        path = output.with_stem(f"{output.stem}_encoder")
+        contents[path] = onnx.encoder_network(model, run.params, batch_size)
+    for path, content in contents.items():
+        files.write_atomically(path, content)
+        print(f"wrote {path} ({len(content) / 1e6:.1f} MB) for a batch of {batch_size}")
 
 
 if __name__ == "__main__":

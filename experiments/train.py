@@ -85,7 +85,8 @@ def _places(workdir: pathlib.Path) -> str:
     """Where a run can be looked at while it goes on, and afterwards."""
     return (
         f"pictures: {workdir / 'images'}; numbers: {workdir / LOG_FILE}\n"
-        f"curves: tensorboard --logdir={workdir / BOARD_FOLDER} (pip install tensorboard)"
+        f"curves: tensorboard --logdir={workdir / BOARD_FOLDER} (pip install tensorboard)\n"
+        f"  or the tab run of python -m experiments.app --workdir={workdir} (docs/app.md)"
     )
 
 

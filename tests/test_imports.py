@@ -26,7 +26,15 @@ APART = {
     "runtime": {"runtime", "errors"},
 }
 EDGE_ONLY = {"absl", "ml_collections"}
-LATE_ONLY = {"tensorflow", "tensorflow_datasets", "cv2", "torchvision", "torch", "gradio"}
+LATE_ONLY = {
+    "tensorflow",
+    "tensorflow_datasets",
+    "cv2",
+    "torchvision",
+    "torch",
+    "gradio",
+    "jax2onnx",
+}
 
 
 def imports(path, *, top_level_only=False):

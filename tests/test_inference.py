@@ -1,5 +1,6 @@
 """Inference on new images: keys, restarts, pieces, and what is refused."""
 
+import dataclasses
 import functools
 
 import jax
@@ -167,6 +168,27 @@ def test_a_limited_drift_reaches_the_chains_part_by_part(params, infer):
     assert np.abs(found.pi - infer(KEY, IMAGES, num_steps=4).pi).max() > 0.01
     prior = functools.partial(drc_jax.sample_prior, CONFIG, params, KEY, num_samples=2, num_steps=3)
     assert np.abs(prior(drift_limit=1e-3).pi - prior().pi).max() > 1e-4
+
+
+def test_a_limited_drift_counts_every_slot_as_a_part():
+    config = dataclasses.replace(CONFIG, num_slots=2)
+    params = drc_jax.init_params(config, jax.random.key(5))
+    start_key, chain_key = jax.random.split(KEY)
+    z = langevin.sample(
+        chain_key,
+        lambda z: drc_jax.posterior_energy(config, params, z, IMAGES),
+        jax.random.normal(start_key, (6, config.latent_dim)),
+        num_steps=3,
+        step_size=0.1,
+        drift_limit=0.05,
+        parts=(CONFIG.zf_dim, CONFIG.zf_dim, CONFIG.zb_dim, CONFIG.zs_dim),
+    )
+    found = drc_jax.infer(config, params, KEY, IMAGES, num_steps=3, drift_limit=0.05)
+    np.testing.assert_allclose(found.pi, drc_jax.render(config, params, z).pi, atol=1e-4)
+    samples = drc_jax.sample_prior(
+        config, params, KEY, num_samples=2, num_steps=2, drift_limit=0.05
+    )
+    assert np.isfinite(samples.pi).all()
 
 
 def test_energies_that_are_no_numbers_never_win():

@@ -59,9 +59,10 @@ class Actions:
         found, problems = pictures.read(paths or [], self.config.image_size, crop)
         squares = [markup.figure(picture.square, picture.name) for picture in found]
         side = self.config.image_size
+        told = [markup.paragraph(problem, "problem") for problem in problems]
         seen = [markup.paragraph(f"What the model sees, {side}x{side} pixels:")]
         return (
-            markup.block(*(markup.paragraph(each, "error") for each in problems)) * bool(problems),
+            markup.block(*told) if told else "",
             markup.block(*seen, markup.grid(squares, columns=4)) if squares else "",
         )
 
@@ -79,8 +80,8 @@ class Actions:
         found, problems = pictures.read(paths, self.config.image_size, settings.crop)
         if not found:
             raise UserError(" ".join(problems))
-        for recording in chains.recorded(self.run, found, settings):
-            yield recording, self.view(recording)
+        recorded = chains.recorded(self.run, found, settings)
+        return ((recording, self.view(recording)) for recording in recorded)
 
     def view(self, recording: Recording | None, step: int | None = None, picture: int = 0) -> View:
         """A frame of a recording: the newest, or the newest up to a step.
@@ -135,8 +136,9 @@ class Actions:
 
     def stopped(self, recording: Recording | None) -> str:
         """The same after a visitor has pressed Stop."""
-        told = self.status(recording)
-        return told if recording is not None and recording.is_complete else f"{told} Stopped."
+        if recording is None or not recording.ends:
+            return "Stopped. What is being compiled has to end before the next run begins."
+        return self.status(recording) + ("" if recording.is_complete else " Stopped.")
 
     def player_file(self, recording: Recording | None, picture: int) -> str:
         """One HTML file that plays the chain of a picture, offline."""
@@ -147,7 +149,12 @@ class Actions:
         return str(path)
 
     def extract(
-        self, recording: Recording | None, picture: int, soft: bool, file_format: str
+        self,
+        recording: Recording | None,
+        picture: int,
+        soft: bool,
+        file_format: str,
+        refine: bool = False,
     ) -> tuple[str, list[str]]:
         """Mask, cut-out and background of a picture at its own size: HTML and files.
 
@@ -160,7 +167,9 @@ class Actions:
             photo = decode.read_picture(recording.paths[picture])
             assert regions.foreground_weight is not None
             weight, background = regions.foreground_weight[picture], regions.images[picture, -1]
-            made = cutouts.files(photo, weight, background, recording.crop, soft, file_format)
+            made = cutouts.files(
+                photo, weight, background, recording.crop, soft, file_format, refine
+            )
         except (decode.NotAPictureError, decode.UnreadableError) as error:
             raise UserError(f"{name} {error}.") from None
         folder, shown, paths = self._fresh_folder(), [], []

@@ -27,7 +27,7 @@ STYLE = """
 .drc img.pixels { image-rendering: pixelated; }
 .drc img.clear { background: repeating-conic-gradient(#999 0 25%, #666 0 50%) 0 / 16px 16px; }
 .drc .charts { display: grid; gap: 12px 18px; max-width: 1100px;
-  grid-template-columns: repeat(auto-fill, minmax(min(9.5em, 100%), 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(min(9.5em, 100%), 1fr)); }
 .drc svg { display: block; width: 100%; height: auto; overflow: visible; }
 .drc svg text { font-size: 10px; fill: currentColor; opacity: .75; }
 .drc svg .axis { stroke: currentColor; opacity: .3; fill: none; vector-effect: non-scaling-stroke; }
@@ -36,10 +36,7 @@ STYLE = """
 .drc svg .mark { stroke: #e8792b; stroke-width: 1.2; vector-effect: non-scaling-stroke; }
 .drc .scroll { overflow-x: auto; }
 .drc .scroll img { max-width: max(100%, 560px); border-radius: 4px; }
-.drc .error { color: #b42318; }
-.dark .drc .scroll { overflow-x: auto; }
-.drc .scroll img { max-width: max(100%, 560px); border-radius: 4px; }
-.drc .error { color: #ff9a8f; }
+.drc p.problem { color: #d8463a; }
 @container (max-width: 34em) {
   .drc .grid { --columns: 3; gap: 6px; }
   .drc .two { --columns: 2; }

@@ -1,18 +1,17 @@
 """The page itself: what stands where, and which button calls what. Needs Gradio."""
 
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from drc_jax.app import actions, chains, markup, moves, run_folder
+from drc_jax.app import actions, chains, markup, tabs
 from drc_jax.app.pictures import MOST
 from drc_jax.config import LARGEST_SEED
 from drc_jax.data.generated import scenes
-from drc_jax.errors import UserError
-from drc_jax.evaluation.cutouts import CROPS, FORMATS
+from drc_jax.evaluation.cutouts import CROPS
 from drc_jax.runs.trained import Run
 
 TITLE = "Deep Region Competition"
@@ -24,11 +23,16 @@ HEAD = f"""<style>{markup.STYLE}
 
 _EXAMPLES = 4
 _EXAMPLE_SIDE = 256
-_SECONDS = 3.0  # between looks at a run's folder
 _LONGEST = 20  # visitors that may wait
 
 
-def build(run: Run, title: str, folder: pathlib.Path, workdir: pathlib.Path | None = None) -> Any:
+def build(
+    run: Run,
+    title: str,
+    folder: pathlib.Path,
+    workdir: pathlib.Path | None = None,
+    limits: str = "",
+) -> Any:
     """Lays the page out.
 
     Args:
@@ -36,6 +40,7 @@ def build(run: Run, title: str, folder: pathlib.Path, workdir: pathlib.Path | No
       title: what is shown of the model in a line, plain text.
       folder: for examples and files to be downloaded; it must exist.
       workdir: the run's folder, for the tab ``run``; None leaves it out.
+      limits: what is known of the model's limits, plain text.
 
     Returns:
       A queued ``gradio.Blocks``, to be launched.
@@ -46,7 +51,7 @@ def build(run: Run, title: str, folder: pathlib.Path, workdir: pathlib.Path | No
     import gradio as gr
 
     act = actions.Actions(run, folder)
-    says = _saying(gr.Error)
+    says = tabs.saying(gr.Error)
     # One visitor's chain at a time; the others wait.
     alone: dict[str, Any] = dict(
         concurrency_id="model", concurrency_limit=1, api_visibility="private"
@@ -61,6 +66,9 @@ def build(run: Run, title: str, folder: pathlib.Path, workdir: pathlib.Path | No
     ) as page:
         recording = gr.State(None, time_to_live=actions.LONGEST)
         gr.HTML(markup.block(f"<h1>{TITLE}</h1>", markup.paragraph(title)))
+        if limits:
+            with gr.Accordion("What this model can and cannot do", open=False):
+                gr.HTML(tabs.sentence(limits))
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 files = gr.File(label=f"Pictures, up to {MOST}", file_count="multiple", height=150)
@@ -113,16 +121,16 @@ def build(run: Run, title: str, folder: pathlib.Path, workdir: pathlib.Path | No
                         )
                         kept = gr.File(label="Recording", visible=False, interactive=False)
                     with gr.Tab("extract"):
-                        _extract_tab(gr, act, says, alone, recording, picture)
+                        tabs.extract_tab(gr, act, says, alone, recording, picture)
                     with gr.Tab("sample"):
-                        _sample_tab(gr, run, says, alone)
+                        tabs.sample_tab(gr, run, says, alone)
                     with gr.Tab("move"):
-                        _move_tab(gr, run, says, alone, recording, picture)
+                        tabs.move_tab(gr, run, says, alone, recording, picture)
                     with gr.Tab("objects"):
-                        _objects_tab(gr, says, alone, recording, picture)
+                        tabs.objects_tab(gr, says, alone, recording, picture)
                     if workdir is not None:
                         with gr.Tab("run"):
-                            _run_tab(gr, workdir, quick)
+                            tabs.run_tab(gr, workdir, quick)
 
         def watch(
             files: list[str] | None,
@@ -133,26 +141,25 @@ def build(run: Run, title: str, folder: pathlib.Path, workdir: pathlib.Path | No
             crop: str,
         ) -> Iterator[tuple[Any, ...]]:
             settings = chains.Settings(int(steps), start, int(restarts), int(seed or 0), crop)
-            yield (
-                gr.skip(),
-                _sentence("Reading; a first chain compiles for a while."),
-                *[gr.skip()] * 6,
-            )
-            for found, view in act.watch(files, settings):
+            views = act.watch(files, settings)
+            waiting = tabs.sentence("Started; the first chain of this size compiles for a while.")
+            yield None, waiting, "", "", gr.update(visible=False), *[gr.skip()] * 3
+            chosen: tuple[Any, ...] = ()
+            for found, view in views:
                 end = found.ends[-1].step
-                choices = [(name, i) for i, name in enumerate(found.names)]
-                several = len(choices) > 1
-                every = max(1, found.steps()[1] if len(found.steps()) > 1 else 1)
-                yield (
-                    found,
-                    _sentence(view.status),
-                    view.panels,
-                    view.curves,
-                    gr.update(maximum=settings.steps, step=every, value=end, visible=True),
-                    gr.update(choices=choices, value=0, visible=several),
-                    gr.update(visible=True),
-                    gr.update(visible=False),
+                slider = gr.update(maximum=settings.steps, value=end, visible=True)
+                names = [(name, i) for i, name in enumerate(found.names)]
+                # Once, so that what a visitor chooses meanwhile stays.
+                chosen = (
+                    (gr.skip(),) * 3
+                    if chosen
+                    else (
+                        gr.update(choices=names, value=0, visible=len(names) > 1),
+                        gr.update(visible=True),
+                        gr.update(visible=False),
+                    )
                 )
+                yield found, tabs.sentence(view.status), view.panels, view.curves, slider, *chosen
 
         running = go.click(
             says(watch),
@@ -162,7 +169,7 @@ def build(run: Run, title: str, folder: pathlib.Path, workdir: pathlib.Path | No
             **alone,
         )
         stop.click(None, cancels=[running], api_visibility="private").then(
-            lambda found: _sentence(act.stopped(found)),
+            lambda found: tabs.sentence(act.stopped(found)),
             recording,
             status,
             **quick,
@@ -210,125 +217,3 @@ def examples(folder: pathlib.Path) -> list[str]:
         Image.fromarray(np.asarray(scene.image)).save(path)
         paths.append(str(path))
     return paths
-
-
-def _extract_tab(
-    gr: Any, act: actions.Actions, says: Callable, alone: dict, recording: Any, picture: Any
-) -> None:
-    gr.Markdown("The picture of the chain, cut by its mask, at its own size.")
-    with gr.Row():
-        soft = gr.Checkbox(False, label="Mask in shades of grey")
-        kind = gr.Radio(list(FORMATS), value="png", label="Files as")
-    button = gr.Button("Extract", variant="primary", elem_id="extract")
-    html = gr.HTML(elem_id="extracted")
-    made = gr.File(
-        label="Files", file_count="multiple", interactive=False, visible=False, elem_id="made"
-    )
-
-    def extract(found: Any, which: int | None, soft: bool, kind: str) -> tuple[Any, Any]:
-        html, paths = act.extract(found, which or 0, soft, kind)
-        return html, gr.update(value=paths, visible=True)
-
-    button.click(says(extract), [recording, picture, soft, kind], [html, made], **alone)
-
-
-def _sample_tab(gr: Any, run: Run, says: Callable, alone: dict) -> None:
-    gr.Markdown("Drawn from the prior alone: no picture is looked at, and nothing competes.")
-    with gr.Row():
-        count = gr.Slider(1, moves.MOST_SAMPLES, value=6, step=1, label="Samples")
-        steps = gr.Slider(
-            1, 500, value=min(500, run.config.sampler.prior_steps), step=1, label="Langevin steps"
-        )
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LARGEST_SEED)
-    button = gr.Button("Sample", variant="primary", elem_id="sample")
-    html = gr.HTML(elem_id="samples")
-
-    def sample(count: int, steps: int, seed: int) -> str:
-        return moves.sample(run, int(count), int(steps), int(seed or 0))
-
-    button.click(says(sample), [count, steps, seed], html, **alone)
-
-
-def _move_tab(gr: Any, run: Run, says: Callable, alone: dict, recording: Any, picture: Any) -> None:
-    gr.Markdown("Turn one part of the inferred latents towards a random direction.")
-    with gr.Row():
-        part = gr.Radio(
-            [(label, name) for name, label in moves.PARTS.items()],
-            value="foreground",
-            label="Part",
-        )
-        seed = gr.Number(0, label="Direction (seed)", precision=0, minimum=0, maximum=LARGEST_SEED)
-    button = gr.Button("Walk", variant="primary", elem_id="walk")
-    html = gr.HTML(elem_id="walked")
-
-    def walk(found: Any, which: int | None, part: str, seed: int) -> str:
-        return moves.walk(run, found, which or 0, part, int(seed or 0))
-
-    button.click(says(walk), [recording, picture, part, seed], html, **alone)
-    gr.Markdown("Swap the backgrounds of two pictures that ran together, by their numbers.")
-    with gr.Row():
-        first = gr.Slider(1, MOST, value=1, step=1, label="One picture")
-        second = gr.Slider(1, MOST, value=2, step=1, label="Another")
-    swap_button = gr.Button("Swap backgrounds", variant="primary", elem_id="swap")
-    swapped = gr.HTML(elem_id="swapped")
-
-    def swap(found: Any, first: int, second: int) -> str:
-        return moves.swap(run, found, int(first) - 1, int(second) - 1)
-
-    swap_button.click(says(swap), [recording, first, second], swapped, **alone)
-
-
-def _objects_tab(gr: Any, says: Callable, alone: dict, recording: Any, picture: Any) -> None:
-    gr.Markdown("Every slot alone, and the picture without it.")
-    button = gr.Button("Take slots away", variant="primary", elem_id="objects")
-    html = gr.HTML(elem_id="slots")
-    button.click(
-        says(lambda found, which: moves.objects(found, which or 0)),
-        [recording, picture],
-        html,
-        **alone,
-    )
-
-
-def _run_tab(gr: Any, workdir: pathlib.Path, quick: dict) -> None:
-    back = gr.Slider(0, 1, value=0, step=1, label="Pictures before the newest", visible=False)
-    html = gr.HTML(elem_id="run")
-    timer = gr.Timer(_SECONDS)
-    last = gr.State(None)
-
-    def look(back: int, last: Any) -> tuple[Any, Any, Any]:
-        html, count = run_folder.view(workdir, int(back))
-        if (html, count) == last:
-            return gr.skip(), gr.skip(), gr.skip()
-        slider = gr.update(maximum=max(1, count - 1), visible=count > 1)
-        return html, slider, (html, count)
-
-    for trigger in (timer.tick, back.input):
-        trigger(look, [back, last], [html, back, last], **quick)
-
-
-def _sentence(text: str) -> str:
-    return markup.block(markup.paragraph(text))
-
-
-def _saying(error: type[Exception]) -> Callable:
-    """A decorator: what the visitor can mend becomes a message on the page, and no traceback."""
-
-    def decorate(function: Callable) -> Callable:
-        def steps(*arguments: Any) -> Iterator[Any]:
-            try:
-                yield from function(*arguments)
-            except UserError as problem:
-                raise error(str(problem), print_exception=False) from None  # type: ignore[call-arg]
-
-        def once(*arguments: Any) -> Any:
-            try:
-                return function(*arguments)
-            except UserError as problem:
-                raise error(str(problem), print_exception=False) from None  # type: ignore[call-arg]
-
-        import inspect
-
-        return steps if inspect.isgeneratorfunction(function) else once
-
-    return decorate

@@ -12,6 +12,8 @@ from drc_jax.evaluation.cutouts import to_square
 
 MOST = 8
 """Pictures at once."""
+MOST_PIXELS = 50_000_000
+"""Of a picture: to extract it at its own size takes some 2 GB and half a minute."""
 LARGEST_FILE = 64 << 20
 """Bytes of an uploaded file."""
 
@@ -48,6 +50,12 @@ def read(paths: Sequence[str], size: int, crop: str) -> tuple[list[Picture], lis
         name = shown(path)
         try:
             photo = decode.read_picture(path)
+            pixels = photo.shape[0] * photo.shape[1]
+            if pixels > MOST_PIXELS:
+                raise decode.UnreadableError(
+                    f"has {pixels / 1e6:.0f} million pixels, and {MOST_PIXELS // 10**6} million "
+                    "are the most here"
+                )
             found.append(Picture(name, str(path), to_square(photo, size, crop)))
         except (decode.NotAPictureError, decode.UnreadableError) as error:
             problems.append(f"{name} {error}.")

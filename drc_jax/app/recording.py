@@ -140,11 +140,11 @@ class Recording:
     def regions(self) -> HostRegions:
         """The regions of each picture at the end of the restart that it keeps."""
         each = [self.ends[restart].regions for restart in self.kept()]
-        arrays = [
-            [getattr(regions, name)[i] for i, regions in enumerate(each)]
-            for name in HostRegions._fields
-        ]
-        return HostRegions(*(np.stack(array) for array in arrays))
+        images, pi, reconstruction = (
+            np.stack([np.asarray(getattr(regions, name)[i]) for i, regions in enumerate(each)])
+            for name in ("images", "pi", "reconstruction")
+        )
+        return HostRegions(images, pi, reconstruction, foreground_weight=1.0 - pi[:, -1])
 
     def latents(self) -> np.ndarray:
         """The latents [B, D] there."""

@@ -59,6 +59,18 @@ def pictures(workdir: pathlib.Path) -> dict[int, pathlib.Path]:
     return dict(sorted((int(match[1]), path) for match, path in matches if match))
 
 
+def stamp(workdir: pathlib.Path) -> tuple[int, ...]:
+    """Numbers that change when there is something new to see: looking at these is cheap."""
+    found = []
+    for path in (workdir / LOG_FILE, workdir / _IMAGES):
+        try:
+            status = path.stat()
+            found += [status.st_mtime_ns, status.st_size]
+        except OSError:
+            found += [0, 0]
+    return tuple(found)
+
+
 def view(workdir: pathlib.Path, back: int = 0) -> tuple[str, int]:
     """A run's newest pictures and its curves.
 

@@ -37,6 +37,7 @@ def served(
     title: str,
     *,
     workdir: pathlib.Path | None = None,
+    limits: str = "",
     host: str = "127.0.0.1",
     port: int | None = None,
 ) -> Iterator[str]:
@@ -46,6 +47,7 @@ def served(
       run: a run of DRC.
       title: what is shown of it, plain text.
       workdir: its folder, for the tab ``run``.
+      limits: what is known of its limits, plain text.
       host: the address to listen at.
       port: None for the first free one from 7860.
 
@@ -63,7 +65,7 @@ def served(
 
         folder = pathlib.Path(name) / "made"
         folder.mkdir()
-        page = pages.build(run, title, folder, workdir)
+        page = pages.build(run, title, folder, workdir, limits)
         fonts = dict(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
         try:
             _, address, _ = page.launch(
@@ -133,7 +135,11 @@ class Stop:
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._write_end, False)
         self._old_wakeup = signal.set_wakeup_fd(self._write_end)
-        self._old_handlers = {number: signal.signal(number, _ignore) for number in SIGNALS}
+        self._old_handlers = {
+            number: signal.signal(number, _ignore)
+            for number in SIGNALS
+            if signal.getsignal(number) is not signal.SIG_IGN  # as nohup does
+        }
         return self
 
     def wait(self) -> int:

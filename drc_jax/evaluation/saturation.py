@@ -31,4 +31,5 @@ def _otsu(levels: np.ndarray) -> int:
     below, sums = np.cumsum(counts), np.cumsum(counts * np.arange(_BINS))
     above = below[-1] - below
     means = sums / np.maximum(below, 1), (sums[-1] - sums) / np.maximum(above, 1)
-    return int(np.argmax(below * above * (means[0] - means[1]) ** 2))
+    between = below * above * (means[0] - means[1]) ** 2
+    return int(np.argmax(between)) if between.any() else _BINS - 1  # one level: no foreground

@@ -26,9 +26,8 @@ def exported(
     To run it: ``jax.export.deserialize(content).call(images, seed)`` with images uint8
     [B, S, S, 3] and a seed uint32. It returns a dict of what ``infer`` returns for
     ``jax.random.key(seed)``: ``images``, ``pi``, ``background_source``, ``grid``,
-    ``reconstruction`` and ``foreground_weight``; the mask is ``foreground_weight > 0.5``. Its bits
-    are those of ``infer`` under ``jit``; called on its own ``infer`` rounds otherwise, and long
-    chains amplify rounding.
+    ``reconstruction`` and ``foreground_weight``; the mask is ``foreground_weight > 0.5``. Rounding
+    differs from program to program, and long chains amplify it.
 
     Args:
       config: the run's.

@@ -41,6 +41,12 @@ def sizes(config: ModelConfig) -> Latents:
     return Latents(config.zf_dim, config.zb_dim, config.zs_dim)
 
 
+def part_sizes(config: ModelConfig) -> tuple[int, ...]:
+    """Sizes of the parts along z, a slot's z_f being one: n times D_f, D_b, D_s."""
+    foreground, background, reassignment = sizes(config)
+    return (foreground,) * config.num_slots + (background, reassignment)
+
+
 def split_latents(config: ModelConfig, z: Float[Array, "*n d"]) -> Latents:
     """z [..., D] -> (z_f, z_b, z_s), split on the last axis; z_f [..., n D_f].
 

@@ -15,7 +15,7 @@ from drc_jax.config import ModelConfig, SamplerConfig
 from drc_jax.errors import UserError
 from drc_jax.model import encoder
 from drc_jax.model.energies import posterior_energy
-from drc_jax.model.latents import sizes
+from drc_jax.model.latents import part_sizes
 from drc_jax.model.networks import Params
 
 STARTS = ("prior", "encoder")
@@ -204,7 +204,7 @@ def _advance(
         step_size=step_size,
         first_step=first_step,
         drift_limit=drift_limit,
-        parts=sizes(config),
+        parts=part_sizes(config),
     )
 
 

@@ -14,7 +14,7 @@ from drc_jax import langevin
 from drc_jax.config import ModelConfig, OptimizerConfig, SamplerConfig
 from drc_jax.model import energies, losses
 from drc_jax.model.images import to_unit_range
-from drc_jax.model.latents import Latents, sizes, split_latents
+from drc_jax.model.latents import Latents, part_sizes, split_latents
 from drc_jax.model.networks import Params
 from drc_jax.ops.optimizers import updates_of
 from drc_jax.runs.method import Metrics
@@ -115,7 +115,7 @@ def _sampled(
 ) -> Chains:
     """Runs the chains of some images: K1 steps on U1, K0 steps on U0."""
     sampler = config.sampler
-    limit: Any = {"drift_limit": sampler.drift_limit, "parts": sizes(config.model)}
+    limit: Any = {"drift_limit": sampler.drift_limit, "parts": part_sizes(config.model)}
     posterior_keys, prior_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
     posterior = langevin.sample(
         posterior_keys,

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import drc_jax
-from drc_jax.config import SamplerConfig, TrainConfig
+from drc_jax.config import EncoderConfig, SamplerConfig, TrainConfig
 from drc_jax.model.encoder import init_encoder
 from drc_jax.runs.trained import Run
 from tests.helpers.small import ONE_BLOCK
@@ -22,8 +22,12 @@ SAMPLER = SamplerConfig(
 
 def small_run(num_slots: int = 1, **sampler) -> Run:
     """A run with noise in the place of trained parameters, and with an encoder."""
-    model = dataclasses.replace(ONE_BLOCK, num_slots=num_slots)
-    config = TrainConfig(model=model, sampler=dataclasses.replace(SAMPLER, **sampler))
+    model = dataclasses.replace(ONE_BLOCK, num_slots=num_slots, responsibility="auto")
+    config = TrainConfig(
+        model=model,
+        sampler=dataclasses.replace(SAMPLER, **sampler),
+        encoder=EncoderConfig(enabled=True, width=8),
+    )
 
     def fresh():
         params = drc_jax.init_params(model, jax.random.key(0))

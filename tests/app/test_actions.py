@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,10 +54,10 @@ def test_three_hundred_files_of_all_kinds_are_shown_or_named(act, tmp_path):
     for name in (*expected.damaged, *(n for n in expected.ignored if (root / n).is_file())):
         problems, seen = act.look([str(root / name)], "stretch")
         assert not seen, name
-        (sentence,) = re.findall(r'<p class="error">(.*?)</p>', problems)
+        (sentence,) = re.findall(r'<p class="problem">(.*?)</p>', problems)
         assert re.fullmatch(r"[^\n<>]{5,400}\.", sentence), sentence
         with pytest.raises(drc_jax.UserError):
-            next(act.watch([str(root / name)], SETTINGS))
+            act.watch([str(root / name)], SETTINGS)
     assert list((tmp_path / "made").iterdir()) == []
 
 
@@ -115,7 +116,8 @@ def test_a_chain_that_was_stopped_can_be_looked_at(act, photos):
     for _ in range(3):
         recording, _ = next(seen)
     seen.close()
-    assert act.stopped(recording) == "Step 400 of 10000. Stopped."
+    assert act.stopped(None).startswith("Stopped. ")
+    assert act.stopped(recording) == "Step 200 of 10000. Stopped."
     assert len(images(act.view(recording, 200).panels)) == 6
     assert moves.objects(recording, 0) and act.extract(recording, 0, False, "png")[1]
 
@@ -127,7 +129,7 @@ def test_nothing_to_run_on_is_a_sentence(act, photos, tmp_path):
         ([str(tmp_path / "gone.png")], "gone.png cannot be read: No such file"),
     ):
         with pytest.raises(drc_jax.UserError, match=message):
-            next(act.watch(paths, SETTINGS))
+            act.watch(paths, SETTINGS)
     for action in (
         lambda: act.extract(None, 0, False, "png"),
         lambda: act.player_file(None, 0),
@@ -156,21 +158,23 @@ def test_a_good_picture_runs_beside_a_bad_file(act, photos, tmp_path):
 
 @pytest.mark.parametrize("crop", ["stretch", "centre", "letterbox"])
 @pytest.mark.parametrize("kind", ["png", "webp"])
-def test_what_is_extracted_is_what_the_program_extracts(act, photos, tmp_path, crop, kind):
+@pytest.mark.parametrize("refine", [False, True])
+def test_what_is_extracted_is_what_the_program_extracts(act, photos, tmp_path, crop, kind, refine):
     *_, (recording, _) = act.watch([str(photos[0])], SETTINGS._replace(crop=crop))
-    html, files = act.extract(recording, 0, True, kind)
+    html, files = act.extract(recording, 0, True, kind, refine)
     assert "40x30 pixels" in html and len(images(html)) == 4
     regions = act.run.infer_batch(0, num_steps=9)(recording.squares)
     np.testing.assert_array_equal(recording.regions().pi, regions.pi)
     out = tmp_path / "out"
     extract(
-        lambda squares: drc_jax.Regions(*(np.repeat(a, len(squares), 0) for a in regions)),
+        lambda squares: drc_jax.Regions(*(jnp.repeat(a, len(squares), 0) for a in regions)),
         photos[0],
         out,
         image_size=8,
         crop=crop,
         soft=True,
         file_format=kind,
+        refine=refine,
     )
     for folder, file in zip(("masks", "cutouts", "backgrounds"), files, strict=True):
         assert pathlib.Path(file).read_bytes() == (out / folder / f"rose.{kind}").read_bytes()
@@ -222,7 +226,9 @@ def test_backgrounds_swap(act, recording, run):
     own, other = z[0], z[2]
     size = run.config.model.zf_dim
     mixed = np.concatenate([own[:size], other[size:]])
-    expected = drc_jax.render(run.config.model, run.params, mixed[None]).reconstruction[0]
+    expected = drc_jax.render(
+        run.config.model, run.params, jnp.asarray(mixed[None])
+    ).reconstruction[0]
     expected = (np.clip(expected, -1, 1) + 1) * 127.5
     np.testing.assert_allclose(found[2].astype(float), expected, atol=1.01)
     with pytest.raises(drc_jax.UserError, match="two different pictures"):
@@ -281,3 +287,13 @@ def test_a_photograph_is_not_kept_at_its_full_size(tmp_path):
     ((found,), problems) = pictures.read([str(path)], 8, "centre")
     assert found.square.shape == (8, 8, 3) and not problems
     assert read_picture(path).shape == (2000, 3000, 3)
+
+
+def test_a_picture_has_a_most_of_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MOST_PIXELS", 1_000_000)
+    path = tmp_path / "large.png"
+    Image.new("RGB", (3000, 2000)).save(path)
+    found, (problem,) = pictures.read([str(path)], 8, "stretch")
+    assert not found and problem == (
+        "large.png has 6 million pixels, and 1 million are the most here."
+    )

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -60,13 +61,14 @@ def test_energies_are_those_of_the_latents(num_slots):
     run = small_run(num_slots)
     model = run.config.model
     for frame in frames(model, run.params, KEY, IMAGES, num_steps=4, every=2):
-        energy = drc_jax.posterior_energy(model, run.params, frame.z, IMAGES)
+        z = jnp.asarray(frame.z)
+        energy = drc_jax.posterior_energy(model, run.params, z, IMAGES)
         np.testing.assert_allclose(frame.energy, energy, rtol=1e-5)
         np.testing.assert_allclose(np.sum(frame.parts, axis=0), energy, rtol=1e-5)
         np.testing.assert_allclose(
             frame.parts.norm, 0.5 * np.square(frame.z).sum(axis=1), rtol=1e-5
         )
-        prior = drc_jax.prior_energy(model, run.params, frame.z)
+        prior = drc_jax.prior_energy(model, run.params, z)
         np.testing.assert_allclose(frame.parts.prior + frame.parts.norm, prior, rtol=1e-4)
 
 
@@ -74,7 +76,7 @@ def test_the_area_of_slots_is_a_part_where_it_is_weighed():
     run = small_run(2)
     model = dataclasses.replace(run.config.model, slot_area_weight=3.0, langevin_weight=2.0)
     (frame, *_) = frames(model, run.params, KEY, IMAGES, num_steps=1, every=1)
-    energy = drc_jax.posterior_energy(model, run.params, frame.z, IMAGES)
+    energy = drc_jax.posterior_energy(model, run.params, jnp.asarray(frame.z), IMAGES)
     np.testing.assert_allclose(np.sum(frame.parts, axis=0), energy, rtol=1e-5)
     assert (frame.parts.area > 0).all()
 
@@ -167,7 +169,7 @@ def test_a_recording_is_the_chain_that_extract_runs(run):
     found = recording.regions()
     for name in found._fields:
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name)[:3], name)
-    rendered = drc_jax.render(run.config.model, run.params, recording.latents())
+    rendered = drc_jax.render(run.config.model, run.params, jnp.asarray(recording.latents()))
     np.testing.assert_allclose(rendered.pi, found.pi, atol=1e-5)
 
 

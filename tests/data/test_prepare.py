@@ -119,6 +119,18 @@ def test_an_archive_keeps_its_own_size_whatever_it_is(tmp_path):
     assert open_split(tmp_path / "a", "train").images.shape == (2, 5, 5, 3)
 
 
+def test_the_program_says_where_no_model_takes_the_size(tmp_path):
+    np.savez(tmp_path / "odd.npz", images=np.zeros((4, 5, 5, 3), np.uint8))
+    options = ["--dataset=npz", f"--source={tmp_path / 'odd.npz'}"]
+    done = start("prepare", *options, f"--output={tmp_path / 'a'}")
+    assert done.returncode == 0, done.stderr
+    assert "note: DRC takes no images of 5x5; for it give --size=8\n" in done.stdout
+    fitting = start("prepare", *options, f"--output={tmp_path / 'b'}", "--size=8")
+    assert fitting.returncode == 0 and "note" not in fitting.stdout
+    again = start("prepare", *options, f"--output={tmp_path / 'b'}", "--size=16")
+    assert again.returncode == 2 and "`python -m experiments.prepare --overwrite`" in again.stderr
+
+
 def test_a_full_disk_is_one_line_and_leaves_no_split(tmp_path, file_size_limit):
     with file_size_limit(10_000), pytest.raises(UserError, match=r"data set at .*: File too large"):
         prepare("scenes", tmp_path, size=64, num_train=3, num_test=1)

@@ -1,6 +1,5 @@
 """An exported model runs where drc_jax cannot be imported, and finds the same masks."""
 
-import functools
 import subprocess
 import sys
 
@@ -12,7 +11,7 @@ from drc_jax.inference import infer, sample_prior
 from drc_jax.zoo.models import load_pretrained
 from tests.helpers.starting import start
 
-STEPS = 10
+STEPS = 2  # chains amplify rounding, so that long ones differ between any two programs
 
 # In a process of its own, isolated from this folder's packages.
 ELSEWHERE = """
@@ -54,14 +53,12 @@ def test_it_finds_the_same_masks_without_the_package(tmp_path):
     assert done.returncode == 0, done.stderr
 
     options = dict(num_steps=STEPS, step_size=run.config.sampler.posterior_step_size)
-    here = functools.partial(infer, model, params, jax.random.key(3), **options)
     with np.load(tmp_path / "found.npz") as found:
-        same = jax.jit(here)(images)
-        np.testing.assert_allclose(found["foreground_weight"], same.foreground_weight, atol=1e-4)
-        np.testing.assert_allclose(found["reconstruction"], same.reconstruction, atol=1e-4)
-        # In pieces chains round otherwise, and they amplify it: some pixels of the border differ.
-        masks = np.asarray(here(images).foreground_weight) > 0.5
-        assert np.mean((found["foreground_weight"] > 0.5) != masks) < 0.02
+        expected = infer(model, params, jax.random.key(3), images, **options)
+        for name in ("foreground_weight", "reconstruction", "pi"):
+            np.testing.assert_allclose(found[name], getattr(expected, name), atol=2e-3)
+        masks, others = found["foreground_weight"] > 0.5, expected.foreground_weight > 0.5
+        assert np.mean(masks != others) < 0.002 and 0.05 < masks.mean() < 0.95
 
 
 def test_a_start_that_the_model_lacks_is_refused_before_anything_is_written(tmp_path):

@@ -33,6 +33,13 @@ def test_help_begins_with_a_command(name):
     assert done.stdout.count(programs()[name]) == 1
 
 
+def test_mistakes_in_flags_and_their_choices_name_the_nearest():
+    done = start("prepare", "--dataset=scenez", "--output=x")
+    assert done.returncode == 2 and "did you mean 'scenes'?" in done.stderr
+    done = start("prepare", "--datset=scenes", "--output=x")
+    assert done.returncode == 2 and "Did you mean: dataset" in done.stderr
+
+
 @pytest.mark.parametrize("name", methods.METHODS)
 def test_every_field_of_every_method_has_a_meaning(name):
     fields = described.describe(methods.find(name).config_type())
