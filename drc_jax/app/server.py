@@ -15,7 +15,7 @@ from drc_jax.runs.trained import Run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_SHARE": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -59,7 +59,7 @@ def served(
     """
     with tempfile.TemporaryDirectory(prefix="drc_jax_app_") as name:
         # Gradio reads some of it when it is imported.
-        os.environ.update(_ENVIRONMENT, GRADIO_TEMP_DIR=f"{name}/uploads")
+        os.environ.update(ENVIRONMENT, GRADIO_TEMP_DIR=f"{name}/uploads")
         gradio = _gradio()
         from drc_jax.app import page as pages
 

@@ -23,9 +23,9 @@ def extract_tab(
 ) -> None:
     gr.Markdown("The picture of the chain, cut by its mask, at its own size.")
     with gr.Row():
-        soft = gr.Checkbox(False, label="Mask in shades of grey")
-        refine = gr.Checkbox(False, label="Mask follows the picture's edges")
-        kind = gr.Radio(list(FORMATS), value="png", label="Files as")
+        soft = gr.Checkbox(False, label="Mask in shades of grey", min_width=210)
+        refine = gr.Checkbox(False, label="Mask follows the picture's edges", min_width=210)
+        kind = gr.Radio(list(FORMATS), value="png", label="Files as", min_width=210)
     button = gr.Button("Extract", variant="primary", elem_id="extract")
     html = gr.HTML(elem_id="extracted")
     made = gr.File(
@@ -65,6 +65,7 @@ def move_tab(gr: Any, run: Run, says: Callable, alone: dict, recording: Any, pic
             [(label, name) for name, label in moves.PARTS.items()],
             value="foreground",
             label="Part",
+            min_width=260,
         )
         seed = gr.Number(0, label="Direction (seed)", precision=0, minimum=0, maximum=LARGEST_SEED)
     button = gr.Button("Walk", variant="primary", elem_id="walk")
