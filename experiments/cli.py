@@ -71,9 +71,11 @@ class ImageBar:
     def __exit__(self, *exc_info: object) -> None:
         self._bar.close()
 
-    def images(self, done: int, total: int) -> None:
-        """Takes the numbers of images done and in all, after a block of them."""
+    def images(self, done: int, total: int, work: str = "") -> None:
+        """Takes the numbers of images done and in all, after a block of them, and what is next."""
         self._done, self._bar.total = done, total
+        if work:
+            self._bar.set_description(work, refresh=False)
         self._bar.update(done - self._bar.n)
 
     def steps(self, done: int, total: int) -> None:

@@ -15,7 +15,6 @@ depends on it and on --seed.
 from collections.abc import Sequence
 
 from absl import flags
-from tqdm import tqdm
 
 from drc_jax import files
 from drc_jax.data.packed.format import open_split, splits
@@ -44,20 +43,22 @@ def main(argv: Sequence[str]) -> None:
         raise UserError("give --runs=FOLDER,..., --configs=FILE,... or both")
     split = open_split(_DATA.value, _SPLIT.value, verify=True)
     split.require_masks()
-    options = {"seed": _SEED.value}
-    entered = [entrants.of_run(path, split, steps=_STEPS.value, **options) for path in _RUNS.value]
+    bar = cli.ImageBar("comparing", 0)
+    seed = _SEED.value
+    entered = [
+        entrants.of_run(path, split, steps=_STEPS.value, seed=seed, progress=bar.steps)
+        for path in _RUNS.value
+    ]
     for path in _CONFIGS.value:
-        entered.append(entrants.of_config(config_flag.from_file(path), path, **options))
+        entered.append(entrants.of_config(config_flag.from_file(path), path, seed=seed))
     masks = open_split(_DATA.value, "train").masks if "train" in splits(_DATA.value) else None
     folder = files.writable(_OUTPUT.value, "the comparison")
 
-    with tqdm(total=len(entered) * len(split), unit="image") as bar:
+    def progress(path: str, done: int, total: int) -> None:
+        place = [entrant.path for entrant in entered].index(path)
+        bar.images(place * total + done, len(entered) * total, path)
 
-        def progress(path: str, done: int, total: int) -> None:
-            bar.set_description(path, refresh=False)
-            place = [entrant.path for entrant in entered].index(path)
-            bar.update(place * total + done - bar.n)
-
+    with bar:
         found = compare(
             entered,
             split,

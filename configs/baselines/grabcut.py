@@ -4,8 +4,8 @@
 
 OpenCV comes with `pip install 'drc_jax[baselines]'`.
 Cost: 54 ms of CPU time per image of 128x128, 14 ms of 32x32 (OpenCV 5.0.0).
-Score: IoU 89.5, Dice 94.0 on 500 images of TM-dSprites at 128x128; docs/results.md has other sets and
-what the border does.
+Score: IoU 89.5, Dice 94.0 on 500 images of TM-dSprites at 128x128; docs/results.md has other sets
+and what the border does.
 """
 
 from ml_collections import ConfigDict

@@ -14,6 +14,7 @@ from drc_jax.data.packed.format import PackedSplit
 from drc_jax.data.training_images import check_size, data_folder
 from drc_jax.errors import UserError
 from drc_jax.evaluation.compare import Entrant
+from drc_jax.inference import Progress
 from drc_jax.runs.cost import training_seconds
 from drc_jax.runs.method import find
 from drc_jax.runs.trained import Run, load_run
@@ -26,7 +27,9 @@ _SUMMARIES = {"grabcut": grabcut.summary}
 _APART = ("seed", "iterations", "log_every", "image_every", "checkpoint_every", "keep_checkpoints")
 
 
-def of_run(path: str, split: PackedSplit, *, seed: int, steps: int) -> Entrant:
+def of_run(
+    path: str, split: PackedSplit, *, seed: int, steps: int, progress: Progress | None = None
+) -> Entrant:
     """A training folder as entrant.
 
     Args:
@@ -34,6 +37,7 @@ def of_run(path: str, split: PackedSplit, *, seed: int, steps: int) -> Entrant:
       split: the images to score on.
       seed: of the chains.
       steps: of the sampler; 0 takes the config's. Methods without a sampler ignore it.
+      progress: called with the steps done and in all of a block of images, as by ``infer``.
 
     Raises:
       UserError: if it is no such folder, has no intact checkpoint, or was trained on images of
@@ -46,7 +50,7 @@ def of_run(path: str, split: PackedSplit, *, seed: int, steps: int) -> Entrant:
         raise UserError(f"{path}: {error}") from None
     config = {name: value for name, value in to_dict(run.config).items() if name not in _APART}
     config["data"] = {**config["data"], "path": ""}
-    entrant = _entrant(run, path, config, seed, steps)
+    entrant = _entrant(run, path, config, seed, steps, progress)
     return entrant._replace(
         settings={**entrant.settings, "trained_on": str(data_folder(run.config))},
         seed=run.config.seed,
@@ -75,14 +79,21 @@ def of_config(config: Any, path: str, *, seed: int) -> Entrant:
     return entrant
 
 
-def _entrant(run: Run, path: str, config: Mapping[str, Any], seed: int, steps: int) -> Entrant:
+def _entrant(
+    run: Run,
+    path: str,
+    config: Mapping[str, Any],
+    seed: int,
+    steps: int,
+    progress: Progress | None = None,
+) -> Entrant:
     steps = (steps or run.method.test_steps(run.config)) if run.method.test_steps(run.config) else 0
     settings = {"method": run.method.name, "checkpoint_step": run.step, "seed": seed}
     return Entrant(
         method=run.method.name,
         path=path,
         config=json.dumps(config, sort_keys=True),
-        infer_batch=run.infer_batch(seed, num_steps=steps),
+        infer_batch=run.infer_batch(seed, num_steps=steps, progress=progress),
         settings=settings | ({"langevin_steps": steps} if steps else {}),
         figure=_FIGURES.get(run.method.name, "regions"),
         column=_COLUMNS.get(run.method.name, "fixed"),
