@@ -77,7 +77,7 @@ LONG = (
     "test_devices.py",
     "test_train_experiment.py",
     "test_programs.py",
-    "test_listing.py",
+    "test_help.py",
     "test_export.py",
     "test_compare_program.py",
     "test_photographs.py",
@@ -91,6 +91,7 @@ LONG = (
     "test_rounds.py",
     "test_torch_drc.py",
     "test_extract.py",
+    "test_extract_run.py",
     "test_networks.py",
 )
 

@@ -88,7 +88,8 @@ class Actions:
 
         Args:
           recording: None before there is any.
-          step: None for the newest frame, whatever restart it is of.
+          step: None for the newest frame, whatever restart it is of; when all is done, for the end
+            of the chain that each picture keeps.
           picture: whose curves are drawn.
         """
         if recording is None or not recording.ends:
@@ -96,7 +97,8 @@ class Actions:
         count = len(recording.names)
         rows = []
         for i in range(count):
-            shots = recording.restarts[-1] if step is None else recording.shots(i)
+            is_newest = step is None and not recording.is_complete
+            shots = recording.restarts[-1] if is_newest else recording.shots(i)
             until = [shot for shot in shots if step is None or shot.step <= step]
             now = (until or shots)[-1 if until else 0]
             panels = {
@@ -105,21 +107,20 @@ class Actions:
             }
             figures = [markup.figure(panel, name) for name, panel in panels.items()]
             if count > 1:
-                rows.append(markup.heading(recording.names[i]))
+                rows.append(markup.heading(f"{i + 1}. {recording.names[i]}"))
             rows.append(markup.grid(figures, "large" if count == 1 else ""))
         picture = min(max(picture, 0), count - 1)
         end = recording.ends[-1]
         mark = end.step if step is None else step
         curves = {CURVES[name]: curve for name, curve in recording.curves(picture).items()}
-        of = (
-            f"The energy of {recording.names[picture]}, and its terms"
-            if count > 1
-            else ("The energy and its terms")
-        )
+        whose = f" of {recording.names[picture]}," if count > 1 else ""
         return View(
             self.status(recording),
             markup.block(*rows),
-            markup.block(markup.heading(of), markup.charts(curves, mark, recording.num_steps)),
+            markup.block(
+                markup.heading(f"The energy{whose} and its terms"),
+                markup.charts(curves, mark, recording.num_steps),
+            ),
         )
 
     def status(self, recording: Recording | None) -> str:

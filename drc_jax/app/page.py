@@ -111,10 +111,10 @@ def build(
                 picture = gr.Dropdown([], label="Picture", visible=False, elem_id="picture")
                 with gr.Tabs():
                     with gr.Tab("competition"):
-                        panels = gr.HTML(act.view(None).panels, elem_id="panels")
                         step = gr.Slider(
                             0, 1, 0, step=1, label="Step shown", visible=False, elem_id="shown"
                         )
+                        panels = gr.HTML(act.view(None).panels, elem_id="panels")
                         curves = gr.HTML(elem_id="curves")
                         keep = gr.Button(
                             "Make one HTML file that plays this", size="sm", visible=False
@@ -148,7 +148,7 @@ def build(
             for found, view in views:
                 end = found.ends[-1].step
                 slider = gr.update(maximum=settings.steps, value=end, visible=True)
-                names = [(name, i) for i, name in enumerate(found.names)]
+                names = [(f"{i + 1}. {name}", i) for i, name in enumerate(found.names)]
                 # Once, so that what a visitor chooses meanwhile stays.
                 chosen = (
                     (gr.skip(),) * 3

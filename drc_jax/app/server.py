@@ -1,26 +1,30 @@
 """Serving the page on this machine: bounds, a folder that is removed, and no word to anybody."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from drc_jax import files
 from drc_jax.app.pictures import LARGEST_FILE
 from drc_jax.errors import UserError
 from drc_jax.runs.trained import Run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_SHARE": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
 }
+_PORTS = range(7860, 7960)
 _SESSIONS = 16  # whose recordings are kept
 # Gradio's page names hosts for fonts and frames; a browser is to ask none but this server.
 _POLICY = (
@@ -57,9 +61,10 @@ def served(
     Raises:
       UserError: if Gradio is not installed, it is a run of another method, or the port is taken.
     """
+    port = free_port(host, port)
     with tempfile.TemporaryDirectory(prefix="drc_jax_app_") as name:
         # Gradio reads some of it when it is imported.
-        os.environ.update(_ENVIRONMENT, GRADIO_TEMP_DIR=f"{name}/uploads")
+        os.environ.update(ENVIRONMENT, GRADIO_TEMP_DIR=f"{name}/uploads")
         gradio = _gradio()
         from drc_jax.app import page as pages
 
@@ -93,6 +98,29 @@ def served(
             yield address
         finally:
             page.close(verbose=False)
+
+
+def free_port(host: str, port: int | None) -> int:
+    """The port, or the first free one from 7860.
+
+    Raises:
+      UserError: if it is taken, or the host is no address of this machine.
+    """
+    for number in _PORTS if port is None else [port]:
+        try:
+            family, kind, _, _, address = socket.getaddrinfo(
+                host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            with socket.socket(family, kind) as trial:
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                trial.bind(address)
+                return number
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                why = files.reason(error)
+                raise UserError(f"cannot listen at {host}, port {number}: {why}") from None
+    taken = f"port {port} is" if port else f"the ports {_PORTS[0]} to {_PORTS[-1]} are"
+    raise UserError(f"{taken} taken at {host}; choose another with --port")
 
 
 def _gradio() -> Any:

@@ -23,22 +23,23 @@ def extract_tab(
 ) -> None:
     gr.Markdown("The picture of the chain, cut by its mask, at its own size.")
     with gr.Row():
-        soft = gr.Checkbox(False, label="Mask in shades of grey")
-        refine = gr.Checkbox(False, label="Mask follows the picture's edges")
-        kind = gr.Radio(list(FORMATS), value="png", label="Files as")
+        how = gr.CheckboxGroup(
+            [("in shades of grey", "soft"), ("along the picture's edges", "refine")],
+            label="Mask",
+            min_width=260,
+        )
+        kind = gr.Radio(list(FORMATS), value="png", label="Files as", min_width=260)
     button = gr.Button("Extract", variant="primary", elem_id="extract")
     html = gr.HTML(elem_id="extracted")
     made = gr.File(
         label="Files", file_count="multiple", interactive=False, visible=False, elem_id="made"
     )
 
-    def extract(
-        found: Any, which: int | None, soft: bool, refine: bool, kind: str
-    ) -> tuple[Any, Any]:
-        html, paths = act.extract(found, which or 0, soft, kind, refine)
+    def extract(found: Any, which: int | None, how: list[str], kind: str) -> tuple[Any, Any]:
+        html, paths = act.extract(found, which or 0, "soft" in how, kind, "refine" in how)
         return html, gr.update(value=paths, visible=True)
 
-    button.click(says(extract), [recording, picture, soft, refine, kind], [html, made], **alone)
+    button.click(says(extract), [recording, picture, how, kind], [html, made], **alone)
 
 
 def sample_tab(gr: Any, run: Run, says: Callable, alone: dict) -> None:
@@ -65,6 +66,7 @@ def move_tab(gr: Any, run: Run, says: Callable, alone: dict, recording: Any, pic
             [(label, name) for name, label in moves.PARTS.items()],
             value="foreground",
             label="Part",
+            min_width=260,
         )
         seed = gr.Number(0, label="Direction (seed)", precision=0, minimum=0, maximum=LARGEST_SEED)
     button = gr.Button("Walk", variant="primary", elem_id="walk")
