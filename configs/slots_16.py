@@ -5,6 +5,9 @@
 
 A quarter of the pixels of configs/slots.py, one block less, and w such that an image's
 likelihood weighs as much against prior and noise.
+
+Cost: 40 to 65 s of CPU time, one to two minutes of training on two cores that others share.
+Score: union IoU 77 to 80, FG-ARI 59 to 65, 28 to 30 % of the objects split (three seeds).
 """
 
 from ml_collections import ConfigDict
