@@ -73,7 +73,7 @@ class Iodine(SlotMethod):
         self, config: IodineModelConfig, params: dict, images: jax.Array, keys: chex.PRNGKey
     ) -> SlotRegions:
         """The last decode; its latents are sampled, as in the authors' release."""
-        return model.iterate(config, params, _unit(images), model.draw_noise(config, keys)).regions
+        return model.infer(config, params, _unit(images), keys)
 
     def advice(self, problem: str) -> str:
         return "try a smaller optimizer.learning_rate, or optimizer.warmup_steps"

@@ -21,6 +21,9 @@ from drc_jax.baselines import slots as slot_parts
 from drc_jax.baselines.iodine_networks import Gradients, IodineModelConfig, LstmState
 from drc_jax.baselines.slots import SlotRegions
 
+# Folded into an image's key for its draws after the first: no decode has such a number.
+_DRAWS = 1_000
+
 
 class Output(NamedTuple):
     """All T + 1 decodes of a batch.
@@ -155,6 +158,30 @@ def iterate(
     nll = -jnp.sum(likelihood.log_likelihood(logits, densities), axis=(1, 2))
     nlls, kls = (jnp.stack(term) for term in zip(*terms, (nll, kl), strict=True))
     return Output(slot_parts.mix(2.0 * means - 1.0, logits), posterior, nlls, kls)
+
+
+def infer(
+    config: IodineModelConfig, params: dict, images: jax.Array, keys: chex.PRNGKey
+) -> SlotRegions:
+    """The last decode of ``test_draws`` draws; for each image that of the lowest NLL + KL.
+
+    Args:
+      config: static.
+      params: from ``init_params``.
+      images: [B, S, S, 3] in [0, 1].
+      keys: [B]; the first draw is that of ``draw_noise`` with these.
+    """
+
+    def draw(number: jax.Array) -> tuple[SlotRegions, jax.Array]:
+        others = jax.vmap(lambda key: jax.random.fold_in(key, _DRAWS + number))(keys)
+        output = iterate(
+            config, params, images, draw_noise(config, jnp.where(number == 0, keys, others))
+        )
+        return output.regions, output.nll[-1] + output.kl[-1]
+
+    found, losses = jax.lax.map(draw, jnp.arange(config.test_draws))
+    best = jnp.argmin(losses, axis=0)
+    return SlotRegions(*(part[best, jnp.arange(len(images))] for part in found))
 
 
 def kl_weight(config: IodineModelConfig, step: jax.Array | int) -> jax.Array:

@@ -46,6 +46,8 @@ class IodineModelConfig:
       prior_variance: of each latent's zero-mean Gaussian prior (the release has log 2).
       kl_warmup_steps: iterations in which the weight of the KL divergence rises from 0 to 1; 0 for
         1 from the start.
+      test_draws: outside of training, how many draws of all noise are tried for each image; the one
+        of lowest NLL + KL is kept. Which slot takes what is settled by the first decodes' noise.
       rematerialise: computes each refinement again in the backward pass instead of keeping it: less
         memory, half as much time again, the same result to rounding.
     """
@@ -67,6 +69,7 @@ class IodineModelConfig:
     scale: float = field(0.1, least=1e-4, most=100.0)
     prior_variance: float = field(1.0, least=1e-6, most=1e6)
     kl_warmup_steps: int = field(0, least=0, most=10**12)
+    test_draws: int = field(1, least=1, most=1000)
     rematerialise: bool = True
 
     def __post_init__(self) -> None:

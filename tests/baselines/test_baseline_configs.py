@@ -40,8 +40,8 @@ def test_the_papers_config_is_the_default():
 @pytest.mark.parametrize("name", ["iodine", "redo", "slot_attention"])
 def test_the_small_configs_are_the_papers_at_other_sizes(name):
     small, paper = (config_flag.run_config(load(n)) for n in (f"{name}_small", name))
-    assert type(small) is type(paper) and small.image_size == 32
-    assert small.data.num_train >= small.batch_size and small.iterations < 10_000
+    assert type(small) is type(paper) and small.image_size <= 32
+    assert small.data.num_train >= small.batch_size and small.iterations < 20_000
 
 
 def test_other_programs_refuse_in_one_line():

@@ -291,6 +291,29 @@ def test_an_images_noise_depends_on_its_key_alone(noise):
     assert np.abs(noise[:, 0] - noise[:, 1]).min() > 0 and float(noise.std()) > 0.7
 
 
+def test_of_several_draws_the_one_of_lowest_loss_is_kept(params, images):
+    keys = jax.random.split(jax.random.key(5), 2)
+    infer = jax.jit(model.infer, static_argnums=0)
+
+    def draw(number):
+        """Regions and loss of one draw alone."""
+        mine = (
+            keys if number == 0 else jax.vmap(lambda k: jax.random.fold_in(k, 1000 + number))(keys)
+        )
+        output = model.iterate(TINY, params, images, model.draw_noise(TINY, mine))
+        return output.regions, np.asarray(output.nll[-1] + output.kl[-1])
+
+    draws = [draw(number) for number in range(4)]
+    losses = np.stack([loss for _, loss in draws])
+    found = infer(dataclasses.replace(TINY, test_draws=4), params, images, keys)
+    for i, best in enumerate(losses.argmin(axis=0)):
+        np.testing.assert_allclose(found.pi[i], draws[best][0].pi[i], atol=1e-5)
+        np.testing.assert_allclose(found.images[i], draws[best][0].images[i], atol=1e-4)
+    first = infer(TINY, params, images, keys)
+    np.testing.assert_allclose(first.pi, draws[0][0].pi, atol=1e-5)
+    assert len(set(losses.argmin(axis=0)) | {0}) > 1  # some draw is better than the first
+
+
 def test_the_weight_of_the_divergence():
     slow = dataclasses.replace(TINY, kl_warmup_steps=100)
     weights = [float(model.kl_weight(slow, step)) for step in (0, 50, 100, 1000)]
