@@ -6,7 +6,6 @@ before it is used. `saved` says which files there are.
 """
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import errno
 import functools
@@ -16,7 +15,6 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -175,27 +173,21 @@ def _why(error: BaseException) -> str:
     return found[0] if found else (text.splitlines() or [type(error).__name__])[0][:200]
 
 
-@contextlib.contextmanager
-def _orbax_silent() -> Iterator[None]:
-    """Drops what Orbax logs: pages of tracebacks about a failure that is reported here."""
+@functools.cache
+def _silence_failed_writes() -> None:
+    """Drops what Orbax and its threads tell of a write that failed, which is reported here.
+
+    Several of its threads fail, and some only after the first failure has been raised: they log
+    pages of tracebacks, leave tasks that asyncio complains of, and report to an event loop which
+    Orbax has closed by then. So this is for the rest of the process.
+    """
 
     def from_elsewhere(record: logging.LogRecord) -> bool:
-        return "orbax" not in record.pathname
+        unread = record.name == "asyncio" and "was never retrieved" in record.getMessage()
+        return not unread and "orbax" not in record.pathname
 
-    logger = logging.getLogger("absl")
-    logger.addFilter(from_elsewhere)
-    try:
-        yield
-    finally:
-        logger.removeFilter(from_elsewhere)
-
-
-@functools.cache
-def _ignore_late_callbacks() -> None:
-    """Drops the traceback that TensorStore's threads cause after a write that failed.
-
-    They report to an event loop which Orbax has closed by then; the failure itself is raised.
-    """
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(from_elsewhere)
     others = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
@@ -218,7 +210,7 @@ class CheckpointWriter:
         Raises:
           UserError: if it cannot be written.
         """
-        _ignore_late_callbacks()
+        _silence_failed_writes()
         self._workdir = workdir
         self._folder = workdir / FOLDER
         self._keep = keep
@@ -286,7 +278,7 @@ class CheckpointWriter:
     ) -> None:
         partial = self._folder / f"{step}.partial"
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
-        with _orbax_silent(), _checkpointer() as writer:
+        with _checkpointer() as writer:
             writer.save(partial.absolute(), args=ocp.args.Composite(**args))
         if copied is not None:
             copied.result()

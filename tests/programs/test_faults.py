@@ -38,7 +38,7 @@ def run(tmp_path_factory):
 def one_line(done: subprocess.CompletedProcess) -> str:
     """The error of a program that has ended as it should."""
     assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr and "ERROR" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     return errors[0]
