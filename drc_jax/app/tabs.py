@@ -3,6 +3,7 @@
 ``gr`` is Gradio; ``alone`` and ``quick`` are how events of the model, and others, are queued.
 """
 
+import contextlib
 import inspect
 import pathlib
 from collections.abc import Callable, Iterator
@@ -122,21 +123,24 @@ def sentence(text: str) -> str:
     return markup.block(markup.paragraph(text))
 
 
-def saying(error: type[Exception]) -> Callable:
+def saying(error: Callable[..., Exception]) -> Callable:
     """A decorator: what the visitor can mend becomes a message on the page, and no traceback."""
+
+    @contextlib.contextmanager
+    def said() -> Iterator[None]:
+        try:
+            yield
+        except UserError as problem:
+            raise error(str(problem), print_exception=False) from None
 
     def decorate(function: Callable) -> Callable:
         def steps(*arguments: Any) -> Iterator[Any]:
-            try:
+            with said():
                 yield from function(*arguments)
-            except UserError as problem:
-                raise error(str(problem), print_exception=False) from None  # type: ignore[call-arg]
 
         def once(*arguments: Any) -> Any:
-            try:
+            with said():
                 return function(*arguments)
-            except UserError as problem:
-                raise error(str(problem), print_exception=False) from None  # type: ignore[call-arg]
 
         return steps if inspect.isgeneratorfunction(function) else once
 
