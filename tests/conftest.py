@@ -12,10 +12,12 @@ from tests.helpers.compiling import EIGHT_DEVICES, FEW_OPTIMIZATIONS
 # Eight devices, as tests of sharing need; all others take the first.
 os.environ.setdefault("XLA_FLAGS", f"{EIGHT_DEVICES} {FEW_OPTIMIZATIONS}")
 
-# What one program or worker has compiled, the others take; pytest's workers inherit the name.
+# What one program or worker has compiled, however fast, the others take; pytest's workers and all
+# programs that tests start inherit the name.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="drc_jax_tests_", ignore_cleanup_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 import pytest
