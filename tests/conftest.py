@@ -1,6 +1,7 @@
 """Shared fixtures. Promotion is strict: a silent float64 or a rank broadcast is a bug."""
 
 import contextlib
+import gc
 import os
 import pathlib
 import resource
@@ -123,6 +124,13 @@ LONG = (
     "test_langevin.py",
     "test_evaluate.py",
 )
+
+
+def pytest_collection_finish() -> None:
+    """Tracing makes many objects; searching all of them for garbage now and then takes its time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,14 +2,13 @@
 
     python -m tests.helpers.forking
 
-Reads a request per line from stdin, a JSON object: ``program``, a module; ``arguments``;
+Reads a request per line from stdin, a JSON object: ``program``, what Python does; ``arguments``;
 ``environment``; ``stdout`` and ``stderr``, files. Writes a line with the exit status of each.
 """
 
 import gc
 import json
 import os
-import runpy
 import sys
 
 from drc_jax.data import training_images  # noqa: F401
@@ -18,8 +17,8 @@ from drc_jax.training import loop  # noqa: F401
 from experiments import cli, config_flag  # noqa: F401
 
 
-def main() -> None:
-    """Forks for every request; returns in the child alone, which then is the program."""
+def main() -> str:
+    """Forks for every request; returns in the child alone, which then is the program returned."""
     gc.freeze()  # or the end of every child would look through all that was imported
     for line in sys.stdin:
         request = json.loads(line)
@@ -35,12 +34,10 @@ def main() -> None:
             os.dup2(os.open(name, flags), number)
         os.environ.clear()
         os.environ.update(request["environment"])
-        sys.argv = [request["program"], *request["arguments"]]
-        break
-    else:
-        sys.exit()
+        sys.argv = ["-c", *request["arguments"]]
+        return request["program"]
+    sys.exit()
 
 
 if __name__ == "__main__":
-    main()
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    exec(main())

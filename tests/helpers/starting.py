@@ -18,10 +18,16 @@ def start(program: str, *arguments: str, is_optimised: bool = False) -> subproce
     instead of fast as in the rest of the suite. The process is a fork of one that has imported JAX,
     which takes longer than most of what the tests ask of a program.
     """
+    module = f"experiments.{program}" if program else "experiments"
+    code = f"import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    return run_code(code, *arguments, is_optimised=is_optimised)
+
+
+def run_code(code: str, *arguments: str, is_optimised: bool = False) -> subprocess.CompletedProcess:
+    """``python -c CODE ARGUMENTS``, as ``start`` does it."""
     environment = dict(os.environ)
     if is_optimised:
         del environment["XLA_FLAGS"]
-    module = f"experiments.{program}" if program else "experiments"
     # JAX reads these when it is imported.
     settings = {name: value for name, value in environment.items() if name.startswith("JAX_")}
     with tempfile.TemporaryDirectory() as folder:
@@ -29,7 +35,7 @@ def start(program: str, *arguments: str, is_optimised: bool = False) -> subproce
         for output in outputs:
             output.touch()
         request = {
-            "program": module,
+            "program": code,
             "arguments": arguments,
             "environment": environment,
             **{output.name: str(output) for output in outputs},
@@ -40,7 +46,7 @@ def start(program: str, *arguments: str, is_optimised: bool = False) -> subproce
         forking.stdin.flush()
         status = int(forking.stdout.readline())
         said, errors = (output.read_text() for output in outputs)
-    return subprocess.CompletedProcess([module, *arguments], status, said, errors)
+    return subprocess.CompletedProcess([code, *arguments], status, said, errors)
 
 
 @functools.cache
