@@ -1,5 +1,6 @@
 """Starts the programs as their user does."""
 
+import atexit
 import functools
 import json
 import os
@@ -52,7 +53,7 @@ def run_code(code: str, *arguments: str, is_optimised: bool = False) -> subproce
 @functools.cache
 def _forking(settings: str) -> subprocess.Popen:
     """The process that forks, for what JAX reads when it is imported; it ends with this one."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "tests.helpers.forking"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -60,3 +61,5 @@ def _forking(settings: str) -> subprocess.Popen:
         cwd=ROOT,
         env=os.environ | json.loads(settings),
     )
+    atexit.register(process.communicate)
+    return process
