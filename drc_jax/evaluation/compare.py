@@ -1,7 +1,6 @@
 """Several methods on the same images: which runs belong together, their means and their spread."""
 
 import statistics
-import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from drc_jax.data.packed.format import PackedSplit
 from drc_jax.errors import UserError
 from drc_jax.evaluation import metrics
 from drc_jax.evaluation.evaluate import evaluate
-from drc_jax.evaluation.regions import InferBatch, Regions
+from drc_jax.evaluation.regions import InferBatch, Watched
 from drc_jax.evaluation.report import Evaluation, Report, Score
 
 COLUMNS = {"fixed": "fixed", "set": "best per set", "image": "best per image"}
@@ -193,7 +192,7 @@ def compare(
     split.require_masks()
     results, failed = [], []
     for entrant in entrants:
-        watched = _Watched(entrant.infer_batch)
+        watched = Watched(entrant.infer_batch)
         try:
             found = evaluate(
                 watched,
@@ -210,31 +209,6 @@ def compare(
     if not results:
         raise UserError(f"no entrant has any scores; {failed[0][0]}: {failed[0][1]}")
     return Comparison(_grouped(results), failed)
-
-
-class _Watched:
-    """An inference that keeps what it cost and the outcomes of its images."""
-
-    def __init__(self, infer_batch: InferBatch) -> None:
-        self._infer_batch = infer_batch
-        self._seconds: list[float] = []  # per image, of each block
-        self._outcomes: list[int] = []
-
-    def __call__(self, images: np.ndarray) -> Regions:
-        begin = time.perf_counter()
-        regions = self._infer_batch(images)
-        np.asarray(regions.pi)  # waits for it
-        self._seconds.append((time.perf_counter() - begin) / len(images))
-        self._outcomes.extend(getattr(regions, "outcomes", ()))
-        return regions
-
-    @property
-    def seconds_per_image(self) -> float | None:
-        return statistics.mean(self._seconds[1:]) if len(self._seconds) > 1 else None
-
-    def outcomes(self, count: int) -> np.ndarray:
-        """Of the first ``count`` images; those after them fill up the last block."""
-        return np.array(self._outcomes[:count], int)
 
 
 def _spread(values: Sequence[float | None]) -> Spread | None:

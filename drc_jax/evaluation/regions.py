@@ -1,5 +1,7 @@
 """What evaluation asks of a method: the regions of a batch of images, checked on the host."""
 
+import statistics
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -48,6 +50,32 @@ def block_size() -> int:
     return 8 if jax.default_backend() == "cpu" else 32
 
 
+class Watched:
+    """An inference that keeps what it cost and the ``outcomes`` of its images, where it has any."""
+
+    def __init__(self, infer_batch: InferBatch) -> None:
+        self._infer_batch = infer_batch
+        self._seconds: list[float] = []  # per image, of each block
+        self._outcomes: list[int] = []
+
+    def __call__(self, images: np.ndarray) -> Regions:
+        begin = time.perf_counter()
+        regions = self._infer_batch(images)
+        np.asarray(regions.pi)  # waits for it
+        self._seconds.append((time.perf_counter() - begin) / len(images))
+        self._outcomes.extend(getattr(regions, "outcomes", ()))
+        return regions
+
+    @property
+    def seconds_per_image(self) -> float | None:
+        """Without the first block, which may compile; None where there is no other."""
+        return statistics.mean(self._seconds[1:]) if len(self._seconds) > 1 else None
+
+    def outcomes(self, count: int) -> np.ndarray:
+        """Of the first ``count`` images; those after them fill up the last block."""
+        return np.array(self._outcomes[:count], int)
+
+
 class HostRegions(NamedTuple):
     """`Regions` as float32 NumPy arrays of checked shapes."""
 
@@ -67,8 +95,8 @@ class HostRegions(NamedTuple):
         return np.all([np.isfinite(x).reshape(batch, -1).all(1) for x in arrays], axis=0)
 
     def labels(self) -> np.ndarray:
-        """The region that weighs most at each pixel, uint8 [B, H, W]; K - 1 is the background."""
-        return self.pi.argmax(axis=1).astype(np.uint8)
+        """The region that weighs most at each pixel, uint16 [B, H, W]; K - 1 is the background."""
+        return self.pi.argmax(axis=1).astype(np.uint16)
 
 
 def infer_on_host(infer_batch: InferBatch, images: np.ndarray) -> HostRegions:
