@@ -13,18 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 
 import jax
 from absl import app, flags, logging
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import drc_jax
 from drc_jax import files
 from drc_jax.baselines import grabcut
-from drc_jax.config import LARGEST_SEED, RunConfig
+from drc_jax.config import LARGEST_SEED
 from drc_jax.config.fields import nearest
 from drc_jax.errors import UserError
 from drc_jax.evaluation.regions import Watched, block_size
 from drc_jax.model import posterior
-from drc_jax.runs.method import find
 from drc_jax.runs.trained import Run, load_run
 from drc_jax.runtime import signals
 from drc_jax.zoo import models
@@ -132,18 +130,6 @@ def open_run(workdir: str | None, model: str) -> Run:
             f"{', '.join(models.names())}"
         )
     return models.load_pretrained(model) if model else load_run(str(workdir))
-
-
-def open_untrained(config: ConfigDict) -> Run:
-    """The method of ``--config``, which is not trained, as a run.
-
-    Raises:
-      UserError: if it is trained.
-    """
-    found = config_flag.frozen(config)
-    if isinstance(found, RunConfig):
-        raise UserError(f"{found.method} is trained: give --workdir, its run's folder, alone")
-    return Run(find(found.method), found, None, 0)
 
 
 def say_outcomes(watched: Watched, count: int) -> None:

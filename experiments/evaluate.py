@@ -32,7 +32,7 @@ from drc_jax.errors import UserError
 from drc_jax.evaluation import figures, metrics, report
 from drc_jax.evaluation.evaluate import evaluate
 from drc_jax.evaluation.regions import Watched
-from drc_jax.runs.trained import Run, load_run
+from drc_jax.runs.trained import Run, load_run, open_untrained
 from experiments import cli, config_flag
 
 _CONFIG = config_flag.define(required=False)
@@ -116,7 +116,7 @@ def _run() -> tuple[pathlib.Path, Run]:
             raise UserError("give --workdir, the folder of an `experiments.train` run")
         workdir = pathlib.Path(_WORKDIR.value)
         return workdir, load_run(workdir)
-    run = cli.open_untrained(_CONFIG.value)
+    run = open_untrained(config_flag.frozen(_CONFIG.value))
     if not _DATA.value:
         raise UserError(f"{run.method.name} has no data of its own; give --data, a packed data set")
     return pathlib.Path(_WORKDIR.value or f"runs/{run.method.name}"), run

@@ -21,7 +21,7 @@ from drc_jax.errors import UserError
 from drc_jax.evaluation.cutouts import CROPS, FORMATS
 from drc_jax.evaluation.extract import extract, summary, write_failures
 from drc_jax.evaluation.regions import Watched
-from drc_jax.runs.trained import Run
+from drc_jax.runs.trained import Run, open_untrained
 from experiments import cli, config_flag
 
 # The paper's side; a config of such a method has none.
@@ -101,7 +101,7 @@ def _run() -> Run:
         return cli.open_run(_WORKDIR.value, _MODEL.value)
     if _WORKDIR.value or _MODEL.value:
         raise UserError("give one of --workdir, --model and --config, not several")
-    return cli.open_untrained(_CONFIG.value)
+    return open_untrained(config_flag.frozen(_CONFIG.value))
 
 
 if __name__ == "__main__":

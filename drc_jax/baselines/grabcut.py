@@ -145,11 +145,15 @@ def _cut(image: np.ndarray, config: GrabCutConfig) -> tuple[np.ndarray, int]:
 
 def _opencv() -> Any:
     try:
-        import cv2
-    except ImportError:
+        # What is left of a package that was removed is an empty one; one that was made for another
+        # NumPy ends with either error.
+        from cv2 import grabCut  # noqa: F401
+    except (ImportError, AttributeError):
         raise UserError(
             "GrabCut needs OpenCV, which is not installed; pip install 'drc_jax[baselines]'"
         ) from None
+    import cv2
+
     return cv2
 
 

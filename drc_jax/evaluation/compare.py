@@ -1,5 +1,6 @@
 """Several methods on the same images: which runs belong together, their means and their spread."""
 
+import os
 import statistics
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
@@ -185,10 +186,10 @@ def compare(
     """
     if not entrants:
         raise UserError("there is nothing to compare: give runs, configs, or both")
-    paths = [entrant.path for entrant in entrants]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise UserError(f"{path} is given twice; give every run once")
+    places = [os.path.realpath(entrant.path) for entrant in entrants]
+    for i, place in enumerate(places):
+        if place in places[:i]:
+            raise UserError(f"{entrants[i].path} is given twice; give every run once")
     split.require_masks()
     results, failed = [], []
     for entrant in entrants:

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import chex
 import jax
+import numpy as np
 
-from drc_jax.config import TrainConfig
+from drc_jax.config import RunConfig, TrainConfig
 from drc_jax.errors import UserError
 from drc_jax.evaluation.regions import InferBatch, Regions
 from drc_jax.inference import Progress, image_keys
@@ -102,3 +103,19 @@ def load_run(path: str | pathlib.Path) -> Run:
     config: Any = workdir.load_config(folder, method.config_type)
     step, params = checkpoint.restore_params(folder)
     return Run(method, config, jax.device_put(params), step)
+
+
+def open_untrained(config: Any) -> Run:
+    """A method that is not trained, opened as a run is; finds out whether it works here.
+
+    Args:
+      config: the method's frozen config.
+
+    Raises:
+      UserError: if the method is trained, or lacks a package that it works with.
+    """
+    if isinstance(config, RunConfig):
+        raise UserError(f"{config.method} is trained; give its run's folder instead of a config")
+    run = Run(find(config.method), config, None, 0)
+    run.segment(None, np.zeros((1, 8, 8, 3), np.uint8))
+    return run

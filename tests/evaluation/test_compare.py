@@ -309,8 +309,8 @@ def never(*_):
 
 def test_mistakes_are_named_before_any_inference(tmp_path, split, masks):
     started = entrant(masks, "run")._replace(infer_batch=never)
-    with pytest.raises(UserError, match="run is given twice"):
-        compare([started, started], split)
+    with pytest.raises(UserError, match=r"\./run/ is given twice"):
+        compare([started, started._replace(path="./run/")], split)
     with pytest.raises(UserError, match="nothing to compare"):
         compare([], split)
     record = Record(split.images[0], None, "bare")
