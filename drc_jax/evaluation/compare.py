@@ -68,10 +68,14 @@ class Result(NamedTuple):
     remark: str = ""
 
     @property
+    def is_slots(self) -> bool:
+        """Whether the regions are exchangeable slots, none of which is the background."""
+        return self.evaluation.report.background_slot is not None
+
+    @property
     def column(self) -> str:
         """Which of `COLUMNS` the method's paper reports; for exchangeable slots always ``set``."""
-        is_slots = self.evaluation.report.background_slot is not None
-        return "set" if is_slots else self.entrant.column
+        return "set" if self.is_slots else self.entrant.column
 
     @property
     def masks(self) -> np.ndarray:

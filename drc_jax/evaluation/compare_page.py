@@ -58,11 +58,7 @@ def _page(comparison: Comparison, drawn: dict[str, bytes]) -> str:
         page.paragraph(f"{report.num_images} images of the split {report.split}."),
         page.table(compare_tables.means(comparison)),
         page.paragraph(_sentence(compare_tables.explanation(comparison))),
-        page.paragraph(
-            "Two floors look at no image: every pixel is foreground, and the pixels that are "
-            "foreground in more than half of the training masks. A method that does not beat both "
-            "has found nothing. The third is what a threshold on each image's saturation finds."
-        ),
+        page.paragraph("What the words mean stands at the end of the page."),
         *(
             page.paragraph(f"{printable(path)} has no scores: {printable(why)}")
             for path, why in comparison.failed
@@ -81,7 +77,14 @@ def _page(comparison: Comparison, drawn: dict[str, bytes]) -> str:
             page.figure(drawn[f"{i}_failures"], _FAILURES),
             page.paragraph(f"These are {compare_figures.failure_names(group.first)}."),
         ]
-    body += [page.heading("Every run"), page.table(compare_tables.every_run(comparison))]
+    body += [
+        page.heading("Every run"),
+        page.table(compare_tables.every_run(comparison)),
+        page.heading("Words"),
+        page.terms(compare_tables.terms(comparison)),
+        page.heading("What goes wrong", 3),
+        page.terms(compare_figures.KINDS),
+    ]
     return page.page(f"Comparison: {methods}", body)
 
 
@@ -90,6 +93,8 @@ def _about(group: Group) -> str:
     entrant, report = group.first.entrant, group.first.evaluation.report
     seed = "" if entrant.seed is None else f", seed {entrant.seed}"
     text = f"Pictures are of {printable(entrant.path)}{seed}."
+    if "trained_on" in entrant.settings:
+        text += f" It was trained on {printable(entrant.settings['trained_on'])}."
     if report.background_slot is not None:
         way = "all slots combined" if report.headline == "combined" else "one background slot"
         text += (

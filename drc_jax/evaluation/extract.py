@@ -137,10 +137,8 @@ def extract(
 
 def _infer(infer_batch: InferBatch, squares: np.ndarray) -> HostRegions | None:
     """The regions of a block's pictures uint8 [n, S, S, 3]; None where all chains diverged."""
-    # Filled up, so that every block has the shape that one program was compiled for.
-    places = np.minimum(np.arange(block_size()), len(squares) - 1)
     try:
-        return infer_on_host(infer_batch, squares[places])
+        return infer_on_host(infer_batch, squares)
     except NonFiniteError:
         return None
 

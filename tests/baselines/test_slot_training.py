@@ -136,7 +136,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(name, tmp_path, split):
     alone = run.segment(keys[1:2], observed[1:2])
     np.testing.assert_allclose(together.pi[1:2], alone.pi, atol=1e-5)
     np.testing.assert_allclose(together.images[1:2], alone.images, atol=1e-4)
-    on_host = infer_on_host(lambda images: run.segment(keys, images), observed)
+    on_host = infer_on_host(run.infer_batch(0), observed)
     assert on_host.foreground_weight is None  # which slots are the foreground is not known
 
 

@@ -221,3 +221,14 @@ def test_the_grid_of_slots_shows_every_slot_and_the_truth(tmp_path):
         },
     )
     np.testing.assert_array_equal(figures.grid(found), expected)
+
+
+def test_every_one_of_many_slots_has_a_label_of_its_own(tmp_path):
+    """Slots 0 and 256 hold the two objects, 257 the rest."""
+    split = split_of(tmp_path / "data")
+    pi = np.zeros((COUNT, 258, SIZE, SIZE))
+    labels = np.asarray(split.labels)
+    for slot, label in ((0, 1), (256, 2), (257, 0)):
+        pi[:, slot] = labels == label
+    found = evaluate(inference(pi, is_exchangeable=True), split).report.labels
+    assert found is not None and found.foreground_ari == found.ari == found.matched_iou == 1.0
