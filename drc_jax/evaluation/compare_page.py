@@ -15,11 +15,20 @@ HTML, MARKDOWN, CSV, JSON = "index.html", "table.md", "table.csv", "table.json"
 
 _OVERVIEW = "The same images for all: what each method's first run calls foreground."
 _FIGURES = {
-    "regions": "What the method divides the first images into.",
-    "cut-outs": "What the masks cut out of the first images.",
-    "channels": "The masks of both regions; which of them is the foreground, no method says.",
+    "regions": "What the method divides the first images into: the rows of the paper's Figures 5 "
+    "to 8.",
+    "cut-outs": "What the masks cut out of the first images, as in the paper's Figure 10.",
+    "channels": "The masks of both regions, as in the paper's Figure 11; which of them is the "
+    "foreground, the method does not say.",
 }
-_FAILURES = "The images with the lowest IoU, from the worst, and what went wrong."
+_SLOTS = (
+    "What each slot paints of the first images where its mask is, as in the paper's Figures 12 to "
+    "15; below, the slot with the largest mask at each pixel, and the mask that is scored."
+)
+_FAILURES = (
+    "The images with the lowest IoU, from the worst, and what went wrong, as in the paper's Figure "
+    "9; the mask is the one that is scored."
+)
 
 
 def write(comparison: Comparison, folder: pathlib.Path) -> None:
@@ -72,7 +81,7 @@ def _page(comparison: Comparison, drawn: dict[str, bytes]) -> str:
         body += [
             page.heading(printable(group.name)),
             page.paragraph(_about(group)),
-            page.figure(drawn[f"{i}_regions"], _FIGURES[group.first.entrant.figure]),
+            page.figure(drawn[f"{i}_regions"], _caption(group)),
             page.paragraph(compare_figures.failure_summary(group.first)),
             page.figure(drawn[f"{i}_failures"], _FAILURES),
             page.paragraph(f"These are {compare_figures.failure_names(group.first)}."),
@@ -88,6 +97,11 @@ def _page(comparison: Comparison, drawn: dict[str, bytes]) -> str:
     return page.page(f"Comparison: {methods}", body)
 
 
+def _caption(group: Group) -> str:
+    """Of the picture of a method's regions."""
+    return _SLOTS if group.first.is_slots else _FIGURES[group.first.entrant.figure]
+
+
 def _about(group: Group) -> str:
     """Which run is shown and how it was scored."""
     entrant, report = group.first.entrant, group.first.evaluation.report
@@ -96,10 +110,13 @@ def _about(group: Group) -> str:
     if "trained_on" in entrant.settings:
         text += f" It was trained on {printable(entrant.settings['trained_on'])}."
     if report.background_slot is not None:
-        way = "all slots combined" if report.headline == "combined" else "one background slot"
+        scores = {name: compare_tables.both(score) for name, score in report.scores.items()}
+        better = "the second" if report.headline == "combined" else "the first"
         text += (
-            f" Scored by {way}, the better of the two ways of the paper's appendix E; the "
-            f"background slot is {report.background_slot + 1} of {report.num_regions}."
+            " In the two ways of the paper's appendix E, its IoU / Dice is "
+            f"{scores['background_slot']} where all but slot {report.background_slot + 1} of "
+            f"{report.num_regions} is foreground, {scores['combined']} where every pixel is that a "
+            f"slot claims; {better} is the better one."
         )
     elif group.first.column == "set":
         text += f" Masks are {'complemented' if report.is_flipped else 'as found'}, for all images."

@@ -36,7 +36,7 @@ img {{ display: block; border-radius: 4px; }}
 .row img {{ max-width: 100%; height: auto; }}
 dt {{ font-weight: 600; margin-top: .6em; }}
 dd {{ margin-left: 1.5em; max-width: 48em; }}
-@media (max-width: 40em) {{ th:first-child, td:first-child {{ min-width: 6em; max-width: 9em;
+@media (max-width: 40em) {{ th:first-child, td:first-child {{ min-width: 8.5em; max-width: 9em;
   white-space: normal; overflow-wrap: anywhere; }} }}
 </style>
 </head>
