@@ -27,6 +27,7 @@ class Entrant(NamedTuple):
       config: what all runs have in common that differ in their seed alone.
       infer_batch: the inference.
       settings: what scores depend on, for the report; JSON only.
+      changed: what its config has that is not the method's default, a text for each field.
       seed: of the training; None for methods without.
       iterations: of the training.
       num_parameters: numbers learnt.
@@ -42,6 +43,7 @@ class Entrant(NamedTuple):
     config: Hashable
     infer_batch: InferBatch
     settings: dict[str, Any]
+    changed: Sequence[str] = ()
     seed: int | None = None
     iterations: int = 0
     num_parameters: int = 0

@@ -21,6 +21,10 @@ _FIGURES = {
     "channels": "The masks of both regions, as in the paper's Figure 11; which of them is the "
     "foreground, the method does not say.",
 }
+_OBJECTS = (
+    "What the method divides the first images into, as in the paper's Figures 18 and 19: slots in "
+    "the order of their area, cut out, and the region that weighs most at each pixel."
+)
 _SLOTS = (
     "What each slot paints of the first images where its mask is, as in the paper's Figures 12 to "
     "15; below, the slot with the largest mask at each pixel, and the mask that is scored."
@@ -99,7 +103,10 @@ def _page(comparison: Comparison, drawn: dict[str, bytes]) -> str:
 
 def _caption(group: Group) -> str:
     """Of the picture of a method's regions."""
-    return _SLOTS if group.first.is_slots else _FIGURES[group.first.entrant.figure]
+    if group.first.is_slots:
+        return _SLOTS
+    is_of_objects = group.first.evaluation.report.num_regions > 2
+    return _OBJECTS if is_of_objects else _FIGURES[group.first.entrant.figure]
 
 
 def _about(group: Group) -> str:
@@ -109,6 +116,8 @@ def _about(group: Group) -> str:
     text = f"Pictures are of {printable(entrant.path)}{seed}."
     if "trained_on" in entrant.settings:
         text += f" It was trained on {printable(entrant.settings['trained_on'])}."
+    if entrant.changed:
+        text += f" What its config sets: {printable(', '.join(entrant.changed))}."
     if report.background_slot is not None:
         scores = {name: compare_tables.both(score) for name, score in report.scores.items()}
         better = "the second" if report.headline == "combined" else "the first"
@@ -119,7 +128,7 @@ def _about(group: Group) -> str:
             f"slot claims; {better} is the better one."
         )
     elif group.first.column == "set":
-        text += f" Masks are {'complemented' if report.is_flipped else 'as found'}, for all images."
+        text += f" Mask {2 if report.is_flipped else 1} is the foreground that is scored, always."
     return text
 
 

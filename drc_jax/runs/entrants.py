@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from drc_jax.baselines import grabcut
-from drc_jax.config import to_dict
+from drc_jax.config import described, to_dict
 from drc_jax.data.packed.format import PackedSplit
 from drc_jax.data.training_images import check_size, data_folder
 from drc_jax.errors import UserError
@@ -92,6 +92,7 @@ def _entrant(
         config=json.dumps(config, sort_keys=True),
         infer_batch=run.infer_batch(seed, num_steps=steps, progress=progress),
         settings=settings | ({"langevin_steps": steps} if steps else {}),
+        changed=described.differences(run.config),
         figure=_FIGURES.get(run.method.name, "regions"),
         column=_COLUMNS.get(run.method.name, "fixed"),
         summary=_SUMMARIES.get(run.method.name),

@@ -119,8 +119,10 @@ def test_the_error_falls(name):
 def test_a_stopped_run_goes_on_bit_for_bit(name, tmp_path, split):
     method, config = METHODS[name][0], run_config(name, image_every=4)
     loop.train(config, tmp_path / "whole", split)
+    programs = steps.step._cache_size()
     loop.train(dataclasses.replace(config, iterations=2), tmp_path / "parts", split)
     loop.train(config, tmp_path / "parts", split)
+    assert steps.step._cache_size() == programs  # nothing is traced again
     like = jax.eval_shape(lambda: method.fresh_state(config))
     (step, whole), (other, parts) = (
         checkpoint.restore_state(tmp_path / part, like) for part in ("whole", "parts")
