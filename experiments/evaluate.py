@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
     if run.params is None or folder.resolve() != data_folder(run.config).resolve():
         output /= folder.resolve().name  # The run's own scores stay.
     output = files.writable(output, "the scores")
-    steps = _STEPS.value or run.method.test_steps(run.config)
+    steps = run.sampler_steps(_STEPS.value)
     bar = cli.ImageBar("evaluating", steps)
     infer_batch = Watched(
         run.infer_batch(_SEED.value, num_steps=steps, start=_START.value, progress=bar.steps)

@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     cli.cache_compiled_programs()
     run = _run().with_slots(_SLOTS.value)
     side = run.config.image_size if run.params is not None else _UNTRAINED_SIDE
-    steps = _STEPS.value or run.method.test_steps(run.config)
+    steps = run.sampler_steps(_STEPS.value)
     with cli.ImageBar("extracting", steps, "file") as bar:
         infer_batch = Watched(
             run.infer_batch(

@@ -84,7 +84,7 @@ def _entrant(
     steps: int,
     progress: Progress | None = None,
 ) -> Entrant:
-    steps = (steps or run.method.test_steps(run.config)) if run.method.test_steps(run.config) else 0
+    steps = run.sampler_steps(steps)
     settings = {"method": run.method.name, "checkpoint_step": run.step, "seed": seed}
     return Entrant(
         method=run.method.name,

@@ -311,6 +311,8 @@ def test_mistakes_are_named_before_any_inference(tmp_path, split, masks):
     started = entrant(masks, "run")._replace(infer_batch=never)
     with pytest.raises(UserError, match=r"\./run/ is given twice"):
         compare([started, started._replace(path="./run/")], split)
+    with pytest.raises(UserError, match=r"copy is the same as run: .* seed; give one of them"):
+        compare([started, started._replace(path="copy")], split)
     with pytest.raises(UserError, match="nothing to compare"):
         compare([], split)
     record = Record(split.images[0], None, "bare")
@@ -325,7 +327,7 @@ def test_mistakes_are_named_before_any_inference(tmp_path, split, masks):
 def test_progress_names_the_entrant(split, masks):
     seen = []
     compare(
-        [entrant(masks, "a"), entrant(masks, "b")],
+        [entrant(masks, "a", seed=1), entrant(masks, "b", seed=2)],
         split,
         progress=lambda path, done, total: seen.append((path, done, total)),
     )
