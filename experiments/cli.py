@@ -215,7 +215,8 @@ def _quieten_logs() -> None:
 
 
 def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    # A value that is repeated in it may have lines of its own.
+    print("error: " + message.replace("\n", "\\n"), file=sys.stderr)
     return 2
 
 

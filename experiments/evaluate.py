@@ -32,6 +32,7 @@ from drc_jax.errors import UserError
 from drc_jax.evaluation import figures, metrics, report
 from drc_jax.evaluation.evaluate import evaluate
 from drc_jax.evaluation.regions import Watched
+from drc_jax.runs import entrants
 from drc_jax.runs.trained import Run, load_run, open_untrained
 from experiments import cli, config_flag
 
@@ -67,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
     if run.params is None or folder.resolve() != data_folder(run.config).resolve():
         output /= folder.resolve().name  # The run's own scores stay.
     output = files.writable(output, "the scores")
-    steps = _STEPS.value or run.method.test_steps(run.config)
+    steps = run.sampler_steps(_STEPS.value)
     bar = cli.ImageBar("evaluating", steps)
     infer_batch = Watched(
         run.infer_batch(_SEED.value, num_steps=steps, start=_START.value, progress=bar.steps)
@@ -89,6 +90,8 @@ def main(argv: Sequence[str]) -> None:
         )
     # Before anything is written, for a full disk must not cost the numbers.
     print(report.format_table(evaluation.report))
+    if run.method.name in entrants.COLUMNS:
+        print(f"which region of {run.method.name} is the foreground is chance: read dataset flip")
     cli.say_outcomes(infer_batch, len(split))
     parts = [
         f"iteration{run.step}" if run.step else "",

@@ -196,6 +196,15 @@ def compare(
     for i, place in enumerate(places):
         if place in places[:i]:
             raise UserError(f"{entrants[i].path} is given twice; give every run once")
+    same: dict[Hashable, str] = {}
+    for entrant in entrants:
+        key = (*_group(entrant), entrant.seed)
+        if key in same:
+            raise UserError(
+                f"{entrant.path} is the same as {same[key]}: method, config, images, iterations "
+                "and seed; give one of them"
+            )
+        same[key] = entrant.path
     split.require_masks()
     results, failed = [], []
     for entrant in entrants:
@@ -230,13 +239,16 @@ def _named(
     return None if progress is None else lambda done, total: progress(path, done, total)
 
 
+def _group(entrant: Entrant) -> tuple[Hashable, ...]:
+    """What runs have in common that differ in their seed alone."""
+    return entrant.method, entrant.config, entrant.iterations
+
+
 def _grouped(results: list[Result]) -> list[Group]:
     """Results that differ in their seed alone, together and named."""
     together: dict[Hashable, list[Result]] = {}
     for result in results:
-        entrant = result.entrant
-        key = (entrant.method, entrant.config, entrant.iterations)
-        together.setdefault(key, []).append(result)
+        together.setdefault(_group(result.entrant), []).append(result)
     methods = [found[0].entrant.method for found in together.values()]
     groups = []
     for i, (method, found) in enumerate(zip(methods, together.values(), strict=True)):

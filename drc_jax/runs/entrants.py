@@ -20,8 +20,9 @@ from drc_jax.runs.cost import training_seconds
 from drc_jax.runs.trained import Run, load_run, open_untrained
 
 _FIGURES = {"grabcut": "cut-outs", "redo": "channels"}
-# ReDO's regions are exchangeable, and its first one is the foreground by chance alone.
-_COLUMNS = {"redo": "set"}
+COLUMNS = {"redo": "set"}
+"""The column of scores of methods with two exchangeable regions, of which chance makes one the
+first."""
 _SUMMARIES = {"grabcut": grabcut.summary}
 
 
@@ -84,7 +85,7 @@ def _entrant(
     steps: int,
     progress: Progress | None = None,
 ) -> Entrant:
-    steps = (steps or run.method.test_steps(run.config)) if run.method.test_steps(run.config) else 0
+    steps = run.sampler_steps(steps)
     settings = {"method": run.method.name, "checkpoint_step": run.step, "seed": seed}
     return Entrant(
         method=run.method.name,
@@ -94,7 +95,7 @@ def _entrant(
         settings=settings | ({"langevin_steps": steps} if steps else {}),
         changed=described.differences(run.config),
         figure=_FIGURES.get(run.method.name, "regions"),
-        column=_COLUMNS.get(run.method.name, "fixed"),
+        column=COLUMNS.get(run.method.name, "fixed"),
         summary=_SUMMARIES.get(run.method.name),
     )
 

@@ -54,6 +54,23 @@ class Run(NamedTuple):
         config = dataclasses.replace(self.config, model=model)
         return self._replace(config=config, params=params)
 
+    def sampler_steps(self, wanted: int) -> int:
+        """``wanted``, or the config's steps where that is 0; 0 for methods without a sampler."""
+        usual = self.method.test_steps(self.config)
+        return (wanted or usual) if usual else 0
+
+    def check_start(self, start: str) -> None:
+        """Refuses a start of chains that this run does not have.
+
+        Raises:
+          UserError: if it is of another method than DRC, or there is no such start.
+        """
+        if start != "prior" and not isinstance(self.config, TrainConfig):
+            raise UserError(
+                f"start {start!r} is for runs of drc, and this one is of {self.method.name}"
+            )
+        check_start(start, self.params)
+
     def segment(
         self,
         keys: chex.PRNGKey,
@@ -72,8 +89,8 @@ class Run(NamedTuple):
         Raises:
           UserError: if ``start`` is ``encoder`` and the run has none.
         """
+        self.check_start(start)
         if start != "prior":
-            check_start(start, self.params)
             options["start"] = start
         if progress is not None and self.method.test_steps(self.config):
             options["progress"] = progress
@@ -81,7 +98,7 @@ class Run(NamedTuple):
 
     def infer_batch(self, seed: int, **options: Any) -> InferBatch:
         """``segment`` for evaluation, with keys that depend on ``seed`` and each image alone."""
-        check_start(options.get("start", "prior"), self.params)
+        self.check_start(options.get("start", "prior"))
         key = jax.random.key(seed)
         return lambda images: self.segment(image_keys(key, images), images, **options)
 

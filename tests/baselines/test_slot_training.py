@@ -140,6 +140,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(name, tmp_path, split):
     np.testing.assert_allclose(together.images[1:2], alone.images, atol=1e-4)
     on_host = infer_on_host(run.infer_batch(0), observed)
     assert on_host.foreground_weight is None  # which slots are the foreground is not known
+    assert run.sampler_steps(10) == 0
+    with pytest.raises(UserError, match=f"'encoder' is for runs of drc, and this one is of {name}"):
+        run.infer_batch(0, start="encoder")
 
 
 @both_methods
