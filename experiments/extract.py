@@ -91,8 +91,12 @@ def main(argv: Sequence[str]) -> int:
         )
     print(summary(result, _OUTPUT.value))
     cli.say_outcomes(infer_batch, result.num_done)
-    hint = "" if _REFINE.value else "; --refine makes outlines follow the picture's edges"
-    print(f"the model sees {side}x{side} pixels, so masks are no finer than that{hint}")
+    finer = (
+        "--refine has moved outlines to edges of the picture nearby"
+        if _REFINE.value
+        else "masks are no finer than that; --refine makes outlines follow the picture's edges"
+    )
+    print(f"the model sees {side}x{side} pixels: {finer}")
     write_failures(result, _OUTPUT.value)
     return 0 if result.num_done else 1
 
