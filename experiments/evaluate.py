@@ -23,20 +23,17 @@ of one size.
 import pathlib
 from collections.abc import Sequence
 
-import numpy as np
 from absl import flags
 
 from drc_jax import files
-from drc_jax.baselines import grabcut
-from drc_jax.config import RunConfig
 from drc_jax.data.packed.format import open_split, splits
 from drc_jax.data.training_images import check_size, data_folder
 from drc_jax.errors import UserError
 from drc_jax.evaluation import figures, metrics, report
 from drc_jax.evaluation.evaluate import evaluate
-from drc_jax.evaluation.regions import Regions
-from drc_jax.runs.method import find
-from drc_jax.runs.trained import Run, load_run
+from drc_jax.evaluation.regions import Watched
+from drc_jax.runs import entrants
+from drc_jax.runs.trained import Run, load_run, open_untrained
 from experiments import cli, config_flag
 
 _CONFIG = config_flag.define(required=False)
@@ -71,18 +68,11 @@ def main(argv: Sequence[str]) -> None:
     if run.params is None or folder.resolve() != data_folder(run.config).resolve():
         output /= folder.resolve().name  # The run's own scores stay.
     output = files.writable(output, "the scores")
-    steps = _STEPS.value or run.method.test_steps(run.config)
+    steps = run.sampler_steps(_STEPS.value)
     bar = cli.ImageBar("evaluating", steps)
-    find_regions = run.infer_batch(
-        _SEED.value, num_steps=steps, start=_START.value, progress=bar.steps
+    infer_batch = Watched(
+        run.infer_batch(_SEED.value, num_steps=steps, start=_START.value, progress=bar.steps)
     )
-    outcomes: list[int] = []
-
-    def infer_batch(images: np.ndarray) -> Regions:
-        regions = find_regions(images)
-        outcomes.extend(getattr(regions, "outcomes", ()))
-        return regions
-
     with bar:
         evaluation = evaluate(
             infer_batch,
@@ -100,8 +90,9 @@ def main(argv: Sequence[str]) -> None:
         )
     # Before anything is written, for a full disk must not cost the numbers.
     print(report.format_table(evaluation.report))
-    if outcomes:
-        print(grabcut.summary(np.array(outcomes[: len(split)])))
+    if run.method.name in entrants.COLUMNS:
+        print(f"which region of {run.method.name} is the foreground is chance: read dataset flip")
+    cli.say_outcomes(infer_batch, len(split))
     parts = [
         f"iteration{run.step}" if run.step else "",
         f"steps{steps}" if steps else "",
@@ -128,13 +119,10 @@ def _run() -> tuple[pathlib.Path, Run]:
             raise UserError("give --workdir, the folder of an `experiments.train` run")
         workdir = pathlib.Path(_WORKDIR.value)
         return workdir, load_run(workdir)
-    config = config_flag.frozen(_CONFIG.value)
-    if isinstance(config, RunConfig):
-        raise UserError(f"{config.method} is trained: give --workdir, its run's folder, alone")
+    run = open_untrained(config_flag.frozen(_CONFIG.value))
     if not _DATA.value:
-        raise UserError(f"{config.method} has no data of its own; give --data, the images' folder")
-    workdir = pathlib.Path(_WORKDIR.value or f"runs/{config.method}")
-    return workdir, Run(find(config.method), config, None, 0)
+        raise UserError(f"{run.method.name} has no data of its own; give --data, a packed data set")
+    return pathlib.Path(_WORKDIR.value or f"runs/{run.method.name}"), run
 
 
 if __name__ == "__main__":

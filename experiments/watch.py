@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"cannot use --input: {problems[0]}")
     watch.check(_OUTPUT.value)
     settings = chains.Settings(
-        steps=_STEPS.value or run.method.test_steps(run.config),
+        steps=run.sampler_steps(_STEPS.value),
         start=_START.value,
         restarts=_RESTARTS.value,
         seed=_SEED.value,

@@ -80,6 +80,7 @@ LONG = (
     "test_devices.py",
     "test_train_experiment.py",
     "test_programs.py",
+    "test_slot_programs.py",
     "test_help.py",
     "test_export.py",
     "test_compare_program.py",

@@ -22,6 +22,7 @@ from drc_jax.baselines.redo_state import (
     with_area,
 )
 from drc_jax.baselines.slots import to_floats
+from drc_jax.baselines.trained import TrainedMethod
 from drc_jax.config.fields import field
 from drc_jax.config.run import DataConfig, RunConfig
 from drc_jax.errors import UserError
@@ -84,35 +85,18 @@ class ReDORegions(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class ReDO:
+class ReDO(TrainedMethod):
     """See ``drc_jax.runs.method.Method``; nothing belongs to single images."""
 
     name = "redo"
     config_type = ReDOConfig
 
-    def check(self, config: ReDOConfig) -> None:
-        pass
-
     def step_config(self, config: ReDOConfig) -> StepConfig:
         return StepConfig(config.model, config.optimizer, config.restart)
-
-    def keeps_in_files(self, config: ReDOConfig) -> bool:
-        return False
 
     def fresh_state(self, config: ReDOConfig) -> ReDOState:
         seed, zero = jnp.asarray(config.seed, jnp.uint32), jnp.zeros((), jnp.int32)
         return start(self.step_config(config), zero, seed, zero)
-
-    def fresh_chains(
-        self, config: ReDOConfig, seed: int | jax.Array, index: jax.Array
-    ) -> tuple[()]:
-        return ()
-
-    def split_chains(self, state: ReDOState) -> tuple[ReDOState, tuple[()]]:
-        return state, ()
-
-    def join_chains(self, state: ReDOState, chains: tuple[()]) -> ReDOState:
-        return state
 
     def update(
         self,
@@ -198,9 +182,6 @@ class ReDO:
         restarts = state.restarts.astype(jnp.float32)
         return state, (), {**metrics, **norms, "restarts": restarts}
 
-    def test_steps(self, config: ReDOConfig) -> int:
-        return 0
-
     def segment(
         self,
         config: ReDOConfig,
@@ -213,17 +194,6 @@ class ReDO:
     ) -> ReDORegions:
         """The regions of images [B, S, S, 3] uint8; masks do not depend on the keys."""
         return _segment(config.model, params, keys, jnp.asarray(images))
-
-    def show(
-        self,
-        config: ReDOConfig,
-        params: dict[str, Variables],
-        chains: tuple[()],
-        images: Any,
-        seed: int,
-    ) -> ReDORegions:
-        keys = jax.random.split(jax.random.key(jnp.asarray(seed, jnp.uint32)), len(images))
-        return self.segment(config, params, keys, images)
 
     def advice(self, problem: str) -> str:
         return "try a smaller optimizer.learning_rate or optimizer.mask_learning_rate"

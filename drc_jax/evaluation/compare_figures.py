@@ -13,6 +13,17 @@ _FAILURES = 8
 _BAD_IOU = 0.5  # below this an image counts as a failure
 _NOTHING, _ALL = 0.005, 0.995  # predicted shares that are as good as none and all
 
+KINDS = {
+    "nothing found": "the mask is empty, or as good as",
+    "all foreground": "the mask is the whole image, or as good as",
+    "sides exchanged": "the mask's complement fits better, and well",
+    "wrong place": "less than half of the mask is right, and less than half of the truth is found",
+    "background taken": "less than half of the mask is right",
+    "part missed": "less than half of the truth is found",
+    "outline off": "none of these",
+}
+"""What can be wrong with a mask, in the order in which it is looked for."""
+
 
 def overview(comparison: Comparison) -> np.ndarray:
     """The first images, their true masks, and the masks of every method's first run.
@@ -108,10 +119,7 @@ def failure_summary(result: Result) -> str:
 def what_went_wrong(pred: np.ndarray, true: np.ndarray) -> list[str]:
     """In a few words for each image, how its mask differs most from the truth.
 
-    In this order: ``nothing found``; ``all foreground``; ``sides exchanged``, where the complement
-    fits better, and well; ``wrong place``, where less than half of the mask is right and less than
-    half of the truth is found; ``background taken`` and ``part missed``, where one of both is so;
-    else ``outline off``.
+    The first of `KINDS` that is so.
 
     Args:
       pred, true: bool [N, H, W], N >= 1.
@@ -122,12 +130,8 @@ def what_went_wrong(pred: np.ndarray, true: np.ndarray) -> list[str]:
     found = 2 * right >= np.count_nonzero(true, axis=(1, 2))
     complement = metrics.iou(~pred, true)
     is_exchanged = (complement > metrics.iou(pred, true)) & (complement > _BAD_IOU)
-    kinds = {
-        "nothing found": shares < _NOTHING,
-        "all foreground": shares > _ALL,
-        "sides exchanged": is_exchanged,
-        "wrong place": ~precise & ~found,
-        "background taken": ~precise,
-        "part missed": ~found,
-    }
-    return np.select(list(kinds.values()), list(kinds), "outline off").tolist()
+    *kinds, rest = KINDS
+    is_so = [
+        shares < _NOTHING, shares > _ALL, is_exchanged, ~precise & ~found, ~precise, ~found
+    ]  # fmt: skip
+    return np.select(is_so, kinds, rest).tolist()
