@@ -86,6 +86,18 @@ class ImageBar:
         self._bar.update(reached - self._bar.n)
 
 
+@contextlib.contextmanager
+def progress_bar(work: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with rate and remaining time; yields what takes the numbers done and in all."""
+    with tqdm(unit=unit, desc=work, delay=0.5) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
+
+
 def start_flag() -> flags.FlagHolder[str]:
     """Defines ``--start``; call it once, at a program's top level."""
     return flags.DEFINE_enum(

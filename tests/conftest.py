@@ -1,6 +1,7 @@
 """Shared fixtures. Promotion is strict: a silent float64 or a rank broadcast is a bug."""
 
 import contextlib
+import gc
 import os
 import pathlib
 import resource
@@ -12,10 +13,12 @@ from tests.helpers.compiling import EIGHT_DEVICES, FEW_OPTIMIZATIONS
 # Eight devices, as tests of sharing need; all others take the first.
 os.environ.setdefault("XLA_FLAGS", f"{EIGHT_DEVICES} {FEW_OPTIMIZATIONS}")
 
-# What one program or worker has compiled, the others take; pytest's workers inherit the name.
+# What one program or worker has compiled, however fast, the others take; pytest's workers and all
+# programs that tests start inherit the name.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="drc_jax_tests_", ignore_cleanup_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 import pytest
@@ -77,6 +80,7 @@ LONG = (
     "test_devices.py",
     "test_train_experiment.py",
     "test_programs.py",
+    "test_slot_programs.py",
     "test_help.py",
     "test_export.py",
     "test_compare_program.py",
@@ -121,6 +125,13 @@ LONG = (
     "test_langevin.py",
     "test_evaluate.py",
 )
+
+
+def pytest_collection_finish() -> None:
+    """Tracing makes many objects; searching all of them for garbage now and then takes its time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

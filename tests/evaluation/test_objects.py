@@ -169,6 +169,8 @@ def test_several_foregrounds_and_one_background(tmp_path):
     kinds = {"colour split": 0, "duplicate": 1, "merge": 1, "theft": 0, "missed": 1}
     assert numbers["failures"] == kinds and [f.image for f in found.failures] == [1, 3, 5]
     assert (tmp_path / "out/test_failures.png").exists()
+    with Image.open(tmp_path / "out/test_removed.png") as picture:
+        assert (picture.height - 4) // 116 == 4  # observed, and without each of three slots
     # What is foreground is right but in one image, and its components are the objects.
     components = found.report.label_floors["components"]
     assert components.foreground_ari == 1 and components.missed_rate == labels.missed_rate
