@@ -8,11 +8,11 @@
 Writes for every picture a mask, a cut-out with transparency and the background alone, all of the
 picture's own size, and a small side-by-side picture, each kind in a folder of its own below
 --output. A DRC of several slots also gives one cut-out per object, the largest in objects/1. Slot
-methods have no foreground; of these every slot gets a mask and a cut-out. Methods that are not
-trained, named by --config, see pictures at 128x128; GrabCut paints no background, so its background
-is the picture at that size. Which of ReDO's two regions is the foreground is chance, so its masks
-may be those of the background. Files that fail are listed at the end and in failed.txt. The exit
-status is 0 if any picture succeeded and 1 if none did.
+methods have no foreground; of these every slot gets a mask and a cut-out. Which of ReDO's two
+regions is the foreground is chance, so its masks may be those of the background. Methods that are
+not trained, named by --config, see pictures at 128x128; GrabCut paints no background, so its
+background is the picture at that size. Files that fail are listed at the end and in failed.txt. The
+exit status is 0 if any picture succeeded and 1 if none did.
 """
 
 from collections.abc import Sequence
@@ -91,8 +91,12 @@ def main(argv: Sequence[str]) -> int:
         )
     print(summary(result, _OUTPUT.value))
     cli.say_outcomes(infer_batch, result.num_done)
-    hint = "" if _REFINE.value else "; --refine makes outlines follow the picture's edges"
-    print(f"the model sees {side}x{side} pixels, so masks are no finer than that{hint}")
+    finer = (
+        "--refine has moved outlines to edges of the picture nearby"
+        if _REFINE.value
+        else "masks are no finer than that; --refine makes outlines follow the picture's edges"
+    )
+    print(f"the model sees {side}x{side} pixels: {finer}")
     write_failures(result, _OUTPUT.value)
     return 0 if result.num_done else 1
 
