@@ -35,9 +35,11 @@ def main() -> None:
                 notebook, timeout=3600, resources=resources, record_timing=False
             ).execute()
             for cell in notebook.cells:
-                if cell.cell_type == "code":  # without progress bars
-                    shown = [out for out in cell.outputs if out.get("name") != "stderr"]
-                    cell.outputs = shown
+                if cell.cell_type == "code":  # without progress bars and this folder's name
+                    cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+                    for out in cell.outputs:
+                        if "text" in out:
+                            out["text"] = out["text"].replace(f"{place}/", "")
             notebook.metadata["language_info"] = {"name": "python"}
             notebook.metadata["code_sha256"] = digest(notebook)
             nbformat.write(notebook, path)

@@ -78,7 +78,8 @@ def main(argv: Sequence[str]) -> None:
             end = recording.ends[-1]
             bar.update(end.restart * settings.steps + end.step - bar.n)
     written = watch.write(recording, _OUTPUT.value, gif=_GIF.value)
-    print(f"wrote {', '.join(str(path) for path in written)}; its frames are in {watch.FRAMES}/")
+    frames = written[0].parent / watch.FRAMES
+    print(f"wrote {', '.join(str(path) for path in written)}; its frames are in {frames}")
 
 
 if __name__ == "__main__":

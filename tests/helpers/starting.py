@@ -1,5 +1,6 @@
 """Starts the programs as their user does."""
 
+import atexit
 import functools
 import json
 import os
@@ -28,8 +29,9 @@ def run_code(code: str, *arguments: str, is_optimised: bool = False) -> subproce
     environment = dict(os.environ)
     if is_optimised:
         del environment["XLA_FLAGS"]
-    # JAX reads these when it is imported.
-    settings = {name: value for name, value in environment.items() if name.startswith("JAX_")}
+    # Read when Python starts and when JAX is imported.
+    early = ("PYTHON", "JAX_")
+    settings = {name: value for name, value in environment.items() if name.startswith(early)}
     with tempfile.TemporaryDirectory() as folder:
         outputs = [pathlib.Path(folder, name) for name in ("stdout", "stderr")]
         for output in outputs:
@@ -51,8 +53,8 @@ def run_code(code: str, *arguments: str, is_optimised: bool = False) -> subproce
 
 @functools.cache
 def _forking(settings: str) -> subprocess.Popen:
-    """The process that forks, for what JAX reads when it is imported; it ends with this one."""
-    return subprocess.Popen(
+    """The process that forks, for what is read before it forks; it ends with this one."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "tests.helpers.forking"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -60,3 +62,5 @@ def _forking(settings: str) -> subprocess.Popen:
         cwd=ROOT,
         env=os.environ | json.loads(settings),
     )
+    atexit.register(process.communicate)
+    return process
