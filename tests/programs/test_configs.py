@@ -1,16 +1,20 @@
 """Every config file loads, and has the paper's numbers where it claims to."""
 
 import dataclasses
+import functools
 import importlib
 import math
 import pathlib
 import re
 import types
 
+import jax
+import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
 from drc_jax.config import ModelConfig, TrainConfig
+from drc_jax.training.drc import DRC
 from experiments.config_flag import frozen, train_config
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
@@ -110,3 +114,49 @@ def test_released_code():
         mask_classifier_input=True,
     )
     assert config.iterations == 2_000_000
+
+
+QUARTER = [name for name in NAMES if name.startswith("quarter/")]
+
+
+@pytest.mark.parametrize("name", [n for n in QUARTER if not n.startswith("quarter/scenes")])
+def test_a_quarter_keeps_the_papers_ratios(name):
+    """Widths at every side are one fraction of the paper's, and so is the pixels' weight."""
+    config, paper = load(name), TrainConfig()
+    model, blocks = config.model, config.model.num_blocks
+    fraction = 16 if name == "quarter/tm_dsprites" else 8
+    widths = paper.model.generator_channels[1 : blocks + 1]
+    assert model.generator_channels[1:] == tuple(width // fraction for width in widths)[:blocks]
+    widths = paper.model.classifier_channels[-blocks:]
+    assert model.classifier_channels == tuple(width // fraction for width in widths)
+    assert model.langevin_weight == (128 / config.image_size) ** 2
+    assert config.image_size == (64 if name.endswith("_64") else 32)
+    if config.data.path:
+        assert config.data.path == f"data/{config.data.dataset}_{config.image_size}"
+
+
+def test_two_iterations_of_every_quarter_fit_together():
+    """Traced, not run: the state and chains of one iteration are what the next one takes."""
+    method = DRC()
+
+    def drawn(config):
+        chains = method.fresh_chains(config, 0, jnp.arange(2))
+        return jax.tree.map(lambda z: z[:, 0], chains)  # those of the images as they are
+
+    distinct = {method.step_config(load(name)): load(name) for name in QUARTER}
+    assert len(distinct) >= 8
+    for step_config, config in distinct.items():
+        state = jax.eval_shape(lambda: method.fresh_state(config))  # noqa: B023
+        chains = jax.eval_shape(lambda: drawn(config))  # noqa: B023
+        side = config.image_size
+        images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.uint8)
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0)))
+        update = functools.partial(method.update, step_config)
+        new_state, new_chains, metrics = jax.eval_shape(update, state, images, keys, chains)
+        assert jax.tree.map(shape_and_kind, new_state) == jax.tree.map(shape_and_kind, state)
+        assert jax.tree.map(shape_and_kind, new_chains) == jax.tree.map(shape_and_kind, chains)
+        assert metrics["generator_loss"].shape == ()
+
+
+def shape_and_kind(array: jax.ShapeDtypeStruct) -> tuple[tuple[int, ...], str]:
+    return array.shape, str(array.dtype)
