@@ -134,7 +134,7 @@ def render(config: ModelConfig, params: Params, z: Float[Array, "b d"]) -> Regio
 
 def _where_pixels_are(config: ModelConfig) -> Float[Array, "s s 2"]:
     """The grid that moves nothing: the centre of every pixel."""
-    centres = (jnp.arange(config.image_size) + 0.5) * (2.0 / config.image_size) - 1.0
+    centres = (jnp.arange(config.image_size, dtype=jnp.float32) + 0.5) * (2 / config.image_size) - 1
     return jnp.stack(jnp.meshgrid(centres, centres), axis=-1)
 
 

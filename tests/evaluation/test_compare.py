@@ -279,7 +279,7 @@ def test_the_worst_images_come_first(split, masks):
         shown = cell(picture, 2, column, 3, 8)[..., 0]
         np.testing.assert_array_equal(shown, 255 * pred[index])
     assert compare_figures.failure_summary(result) == (
-        "2 of 12 images have an IoU below 50: nothing found (1), sides exchanged (1)."
+        "2 of 12 images have an IoU below 50: nothing found (1); sides exchanged (1)."
     )
 
 

@@ -1,7 +1,6 @@
 """Every config file loads, and has the paper's numbers where it claims to."""
 
 import dataclasses
-import functools
 import importlib
 import math
 import pathlib
@@ -13,8 +12,9 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
+from drc_jax import init_params, render
 from drc_jax.config import ModelConfig, TrainConfig
-from drc_jax.training.drc import DRC
+from drc_jax.model.render import classify
 from experiments.config_flag import frozen, train_config
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
@@ -135,28 +135,16 @@ def test_a_quarter_keeps_the_papers_ratios(name):
         assert config.data.path == f"data/{config.data.dataset}_{config.image_size}"
 
 
-def test_two_iterations_of_every_quarter_fit_together():
-    """Traced, not run: the state and chains of one iteration are what the next one takes."""
-    method = DRC()
+def test_the_networks_of_every_quarter_fit_together():
+    """Traced, not run: from fresh parameters to regions and their categories."""
+    models = {load(name).model for name in QUARTER}
+    assert len(models) >= 8
+    for model in models:
 
-    def drawn(config):
-        chains = method.fresh_chains(config, 0, jnp.arange(2))
-        return jax.tree.map(lambda z: z[:, 0], chains)  # those of the images as they are
+        def categories(key, z, model=model):
+            params = init_params(model, key)
+            return classify(model, params, render(model, params, z))
 
-    distinct = {method.step_config(load(name)): load(name) for name in QUARTER}
-    assert len(distinct) >= 8
-    for step_config, config in distinct.items():
-        state = jax.eval_shape(lambda: method.fresh_state(config))  # noqa: B023
-        chains = jax.eval_shape(lambda: drawn(config))  # noqa: B023
-        side = config.image_size
-        images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.uint8)
-        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0)))
-        update = functools.partial(method.update, step_config)
-        new_state, new_chains, metrics = jax.eval_shape(update, state, images, keys, chains)
-        assert jax.tree.map(shape_and_kind, new_state) == jax.tree.map(shape_and_kind, state)
-        assert jax.tree.map(shape_and_kind, new_chains) == jax.tree.map(shape_and_kind, chains)
-        assert metrics["generator_loss"].shape == ()
-
-
-def shape_and_kind(array: jax.ShapeDtypeStruct) -> tuple[tuple[int, ...], str]:
-    return array.shape, str(array.dtype)
+        z = jax.ShapeDtypeStruct((2, model.latent_dim), jnp.float32)
+        found = jax.eval_shape(categories, jax.random.key(0), z)
+        assert found["foreground"].shape == (2, model.num_fg_categories)
