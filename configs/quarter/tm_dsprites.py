@@ -8,8 +8,9 @@
 As configs/tm_dsprites.py with a sixteenth of its channels, a quarter of its foreground latents, and
 langevin_weight 16 = (128 / 32)^2, for there are 16 times fewer pixels against the same prior.
 
-Cost: not measured.
-Score: not measured.
+Cost: 0.8 s per iteration on one core, half an hour for 2,000.
+Score: fixed IoU 12.5 on 200 unseen images after 1,372 iterations, seed 0 (all foreground: 11.5):
+the regions divided the stripes by colour; docs/ablations.md says why.
 """
 
 from ml_collections import ConfigDict
