@@ -75,8 +75,8 @@ def _measure(config: Any) -> dict[str, Any]:
     parts = timing.parts_of(config) if _WHAT.value == "all" else (_WHAT.value,)
     device = jax.devices()[0]
     count = f"{num_devices} x " if num_devices > 1 else ""
-    sizes = ", ".join(f"{part} of {timing.batch_size(config, part)}" for part in parts)
-    print(f"{count}{device.device_kind} ({device.platform}), images at once: {sizes}")
+    sizes = ", ".join(f"{part}: batch {timing.batch_size(config, part)}" for part in parts)
+    print(f"{count}{device.device_kind} ({device.platform}), {sizes}")
     if _MEMORY.value:
         found = {part: timing.program_memory(config, part) for part in parts}
         memory = {part: of_part for part, of_part in found.items() if of_part is not None}

@@ -12,6 +12,7 @@ Prints a table (docs/results.md says how to read it; docs/method.md, "6 Evaluati
 made) and writes to WORKDIR/eval: SPLIT.json, SPLIT.csv with a line per image, and the pictures
 SPLIT_grid.png, SPLIT_best.png and SPLIT_worst.png. The numbers of every checkpoint, number
 of steps and seed are kept in files of their own, such as test_iteration400_steps200_seed0.json.
+Of DRC with several slots also SPLIT_failures.png and SPLIT_removed.png, without each of the slots.
 Methods of exchangeable slots are scored in both ways of the supplement's appendix E; where the data
 have instance labels, label maps are scored too (FG-ARI and others).
 What --data names is scored into WORKDIR/eval/NAME, NAME being that folder's. The data need masks;

@@ -1,4 +1,4 @@
-"""Butterflies (Leeds Butterfly, one per image) at 32x32, a quarter of the paper's side.
+"""Butterflies (Leeds Butterfly, ten species, one per image, mostly in nature) at 32x32.
 
     python -m experiments.prepare --dataset=npz --source=leeds_butterfly.npz --size=32 \\
         --output=data/leeds_butterfly_32
@@ -7,7 +7,7 @@
     python -m experiments.evaluate --workdir=runs/leeds_butterfly
 
 The npz has `images`, `masks` (for scores only) and `names`; preparation holds out a tenth.
-Everything but the images is as in configs/quarter/flowers17.py.
+All values are those of configs/quarter/photographs.py.
 
 Cost: per iteration as configs/quarter/flowers17.py.
 Score: not measured.
@@ -15,12 +15,9 @@ Score: not measured.
 
 from ml_collections import ConfigDict
 
-from configs.quarter import flowers17
+from configs.quarter import photographs
 
 
 def get_config() -> ConfigDict:
     """A locked ConfigDict with every field of ``TrainConfig``."""
-    config = flowers17.get_config()
-    config.data.dataset = "leeds_butterfly"
-    config.data.path = "data/leeds_butterfly_32"
-    return config
+    return photographs.of_set(photographs.get_config(), "leeds_butterfly")

@@ -182,18 +182,17 @@ class ReDO(TrainedMethod):
         restarts = state.restarts.astype(jnp.float32)
         return state, (), {**metrics, **norms, "restarts": restarts}
 
-    def segment(
+    def regions(
         self,
-        config: ReDOConfig,
+        config: ReDOModelConfig,
         params: dict[str, Variables],
+        images: jax.Array,
         keys: chex.PRNGKey,
-        images: Any,
-        *,
-        num_steps: int = 0,
-        num_restarts: int = 1,
     ) -> ReDORegions:
-        """The regions of images [B, S, S, 3] uint8; masks do not depend on the keys."""
-        return _segment(config.model, params, keys, jnp.asarray(images))
+        """M's masks, which do not depend on the keys, and a painting of each region."""
+        pi = model.masks(config, params["mask"], images)
+        painted, _ = model.paint(config, params, model.draw_noise(config, keys), pi)
+        return ReDORegions(painted, pi, model.compose(pi, painted))
 
     def advice(self, problem: str) -> str:
         return "try a smaller optimizer.learning_rate or optimizer.mask_learning_rate"
@@ -201,12 +200,3 @@ class ReDO(TrainedMethod):
 
 def _mean_over(axis_name: str | None, tree: Any) -> Any:
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _segment(
-    config: ReDOModelConfig, params: dict[str, Variables], keys: chex.PRNGKey, images: jax.Array
-) -> ReDORegions:
-    pi = model.masks(config, params["mask"], to_floats(images))
-    painted, _ = model.paint(config, params, model.draw_noise(config, keys), pi)
-    return ReDORegions(painted, pi, model.compose(pi, painted))

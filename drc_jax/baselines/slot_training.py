@@ -99,12 +99,6 @@ class SlotMethod(TrainedMethod):
         ``keys`` are [B]; ``step`` counts iterations.
         """
 
-    @abc.abstractmethod
-    def regions(
-        self, config: Any, params: Any, images: jax.Array, keys: chex.PRNGKey
-    ) -> SlotRegions:
-        """The slots of images [B, S, S, 3] in [-1, 1] outside of training; ``keys`` are [B]."""
-
     def step_config(self, config: Any) -> StepConfig:
         return StepConfig(config.model, config.optimizer)
 
@@ -142,27 +136,7 @@ class SlotMethod(TrainedMethod):
         params = optax.apply_updates(state.params, updates)
         return SlotState(state.step + 1, params, opt_state), (), metrics
 
-    def segment(
-        self,
-        config: Any,
-        params: Any,
-        keys: chex.PRNGKey,
-        images: Any,
-        *,
-        num_steps: int = 0,
-        num_restarts: int = 1,
-    ) -> SlotRegions:
-        """The slots of images [B, S, S, 3] uint8; no foreground is chosen (``SlotRegions``)."""
-        return _segment(self, config.model, params, keys, jnp.asarray(images))
-
 
 def largest_area(regions: SlotRegions) -> jax.Array:
     """The mean share of an image that its largest mask has: 1 / K where slots are all alike."""
     return jnp.mean(jnp.max(jnp.mean(regions.pi, axis=(2, 3)), axis=1))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _segment(
-    method: SlotMethod, model: Any, params: Any, keys: chex.PRNGKey, images: jax.Array
-) -> SlotRegions:
-    return method.regions(model, params, to_floats(images), keys)

@@ -1,20 +1,32 @@
 """Shared by methods that are trained, sample nothing in tests and keep nothing of single images."""
 
 import abc
+import functools
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from drc_jax.baselines.slots import to_floats
+
 # Folded into the seed for the fresh parameters: no training step has this number.
 _START = 2**32 - 1
 
 
 class TrainedMethod(abc.ABC):
-    """The parts of ``drc_jax.runs.method.Method`` that are the same for all such methods."""
+    """The parts of ``drc_jax.runs.method.Method`` that are the same for all such methods.
+
+    A subclass is a frozen dataclass without fields; its run's config has ``model``.
+    """
 
     @abc.abstractmethod
+    def regions(self, config: Any, params: Any, images: jax.Array, keys: chex.PRNGKey) -> Any:
+        """The regions of images [B, S, S, 3] in [-1, 1] outside of training; traceable.
+
+        ``config`` is the model's; ``keys`` are [B].
+        """
+
     def segment(
         self,
         config: Any,
@@ -25,7 +37,8 @@ class TrainedMethod(abc.ABC):
         num_steps: int = 0,
         num_restarts: int = 1,
     ) -> Any:
-        """See ``Method.segment``; there is no sampler, so both numbers are ignored."""
+        """``regions`` of images [B, S, S, 3] uint8; both numbers are ignored."""
+        return _segment(self, config.model, params, keys, jnp.asarray(images))
 
     def check(self, config: Any) -> None:  # noqa: B027 - nothing is refused unless overridden
         pass
@@ -53,3 +66,10 @@ class TrainedMethod(abc.ABC):
 def start_key(seed: int | jax.Array) -> chex.PRNGKey:
     """The key of a run's fresh parameters, apart from those of its iterations."""
     return jax.random.fold_in(jax.random.key(jnp.asarray(seed, jnp.uint32)), _START)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _segment(
+    method: TrainedMethod, model: Any, params: Any, keys: chex.PRNGKey, images: jax.Array
+) -> Any:
+    return method.regions(model, params, to_floats(images), keys)

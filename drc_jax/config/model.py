@@ -48,6 +48,8 @@ class ModelConfig:
       orthogonality_classifiers: also regularise the classifiers' convolutions.
       mask_classifier_input: the classifiers see image * sigmoid(mask logit).
       orthogonality_weight, tv_weight, pseudo_label_weight: weights of the regularisers.
+      pixel_reassignment: whether G_s moves the background's pixels (1.2), as in the paper; without,
+        each stays where it was painted, and z_s is of no use.
       energy_penalty_weight: weight of E^2 in the EBM loss, which bounds the energies (4.5); 0 is
         the paper.
       precision: of the networks' products. ``float32``; ``tf32`` lets GPUs round their operands
@@ -78,6 +80,7 @@ class ModelConfig:
     orthogonality: str = field("frobenius", choices=("frobenius", "squared"))
     orthogonality_classifiers: bool = False
     mask_classifier_input: bool = False
+    pixel_reassignment: bool = True
     orthogonality_weight: float = field(1.0, least=0, most=_WEIGHT)
     tv_weight: float = field(0.01, least=0, most=_WEIGHT)
     pseudo_label_weight: float = field(0.1, least=0, most=_WEIGHT)

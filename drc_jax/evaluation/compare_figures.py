@@ -5,24 +5,11 @@ from collections.abc import Callable
 import numpy as np
 
 from drc_jax.data.pictures.files import printable
-from drc_jax.evaluation import figures, metrics, pictures
+from drc_jax.evaluation import figures, mask_failures, pictures
 from drc_jax.evaluation.compare import Comparison, Result
 from drc_jax.evaluation.report import Evaluation
 
 _FAILURES = 8
-_BAD_IOU = 0.5  # below this an image counts as a failure
-_NOTHING, _ALL = 0.005, 0.995  # predicted shares that are as good as none and all
-
-KINDS = {
-    "nothing found": "the mask is empty, or as good as",
-    "all foreground": "the mask is the whole image, or as good as",
-    "sides exchanged": "the mask's complement fits better, and well",
-    "wrong place": "less than half of the mask is right, and less than half of the truth is found",
-    "background taken": "less than half of the mask is right",
-    "part missed": "less than half of the truth is found",
-    "outline off": "none of these",
-}
-"""What can be wrong with a mask, in the order in which it is looked for."""
 
 
 def overview(comparison: Comparison) -> np.ndarray:
@@ -81,17 +68,8 @@ def failures(result: Result) -> np.ndarray:
     Returns:
       uint8 [H, W, 3].
     """
-    evaluation, masks, iou, worst = result.evaluation, result.masks, result.iou, _worst(result)
-    return pictures.ranked_grid(
-        np.asarray(evaluation.observed[worst]),
-        evaluation.true[worst],
-        masks[worst],
-        iou[worst],
-        worst,
-        [
-            word.replace(" ", "\n", 1)
-            for word in what_went_wrong(masks[worst], evaluation.true[worst])
-        ],
+    return figures.ranked(
+        result.evaluation._replace(predicted=result.masks), result.iou, _worst(result), named=True
     )
 
 
@@ -108,30 +86,6 @@ def _worst(result: Result) -> np.ndarray:
 
 def failure_summary(result: Result) -> str:
     """How many images failed, and in which ways, in one sentence."""
-    bad = result.iou < _BAD_IOU
-    total = f"{int(bad.sum())} of {len(bad)} images have an IoU below {100 * _BAD_IOU:.0f}"
-    found = what_went_wrong(result.masks[bad], result.evaluation.true[bad]) if bad.any() else []
-    kinds = sorted(set(found), key=lambda kind: (-found.count(kind), kind))
-    counts = ", ".join(f"{kind} ({found.count(kind)})" for kind in kinds)
-    return f"{total}: {counts}." if counts else f"{total}."
-
-
-def what_went_wrong(pred: np.ndarray, true: np.ndarray) -> list[str]:
-    """In a few words for each image, how its mask differs most from the truth.
-
-    The first of `KINDS` that is so.
-
-    Args:
-      pred, true: bool [N, H, W], N >= 1.
-    """
-    shares = pred.mean((1, 2))
-    right = np.count_nonzero(pred & true, axis=(1, 2))
-    precise = 2 * right >= np.count_nonzero(pred, axis=(1, 2))
-    found = 2 * right >= np.count_nonzero(true, axis=(1, 2))
-    complement = metrics.iou(~pred, true)
-    is_exchanged = (complement > metrics.iou(pred, true)) & (complement > _BAD_IOU)
-    *kinds, rest = KINDS
-    is_so = [
-        shares < _NOTHING, shares > _ALL, is_exchanged, ~precise & ~found, ~precise, ~found
-    ]  # fmt: skip
-    return np.select(is_so, kinds, rest).tolist()
+    evaluation = result.evaluation
+    text, _ = mask_failures.summary(evaluation.observed, result.masks, evaluation.true, result.iou)
+    return text

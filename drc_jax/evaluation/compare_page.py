@@ -8,7 +8,7 @@ from PIL import Image
 
 from drc_jax import files
 from drc_jax.data.pictures.files import printable
-from drc_jax.evaluation import compare_figures, compare_tables, page
+from drc_jax.evaluation import compare_figures, compare_tables, mask_failures, page
 from drc_jax.evaluation.compare import Comparison, Group
 
 HTML, MARKDOWN, CSV, JSON = "index.html", "table.md", "table.csv", "table.json"
@@ -96,7 +96,7 @@ def _page(comparison: Comparison, drawn: dict[str, bytes]) -> str:
         page.heading("Words"),
         page.terms(compare_tables.terms(comparison)),
         page.heading("What goes wrong", 3),
-        page.terms(compare_figures.KINDS),
+        page.terms(mask_failures.KINDS),
     ]
     return page.page(f"Comparison: {methods}", body)
 

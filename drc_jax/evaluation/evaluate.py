@@ -11,7 +11,7 @@ from drc_jax.data.packed.batches import eval_batches
 from drc_jax.data.packed.format import PackedSplit
 from drc_jax.data.pictures.files import printable
 from drc_jax.errors import NonFiniteError, UserError
-from drc_jax.evaluation import label_floors, label_metrics, metrics, slot_failures
+from drc_jax.evaluation import label_floors, label_metrics, mask_failures, metrics, slot_failures
 from drc_jax.evaluation.regions import HostRegions, InferBatch, block_size, infer_on_host
 from drc_jax.evaluation.report import Evaluation, LabelReport, Report, Score
 from drc_jax.evaluation.saturation import saturation_masks
@@ -155,6 +155,9 @@ def evaluate(
         floor = Score.mean(metrics.mean_mask_floor(true, mean_train_mask))
     labels = kept.label_scores()
     failures = kept.failures()
+    _, bad_masks = mask_failures.summary(
+        split.images, predicted, true, scores[choices["headline"]].iou
+    )
     report = Report(
         split=split.info.split,
         num_images=len(split),
@@ -169,6 +172,7 @@ def evaluate(
         labels=LabelReport.of(labels, has_background=kept.slots is None) if labels else None,
         label_floors=kept.label_floors(),
         failures=None if failures is None else slot_failures.count(failures),
+        bad_masks=bad_masks,
         reconstruction_error=float(np.mean(kept.errors)),
         true_share=float(np.mean(true)),
         predicted_share=float(np.mean(predicted)),

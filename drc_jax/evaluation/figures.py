@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from drc_jax.evaluation import pictures, slot_pictures
+from drc_jax.evaluation import mask_failures, pictures, slot_pictures
 from drc_jax.evaluation.regions import Regions
 from drc_jax.evaluation.report import Evaluation
 
@@ -16,7 +16,8 @@ def write(evaluation: Evaluation, folder: pathlib.Path) -> None:
     """Writes the pictures of an evaluation, each file at once and whole.
 
         SPLIT_grid.png            the first images: the rows of the paper's Fig. 5, or every slot
-        SPLIT_best.png, SPLIT_worst.png    the images of highest and lowest reported IoU
+        SPLIT_best.png, SPLIT_worst.png    the images of highest and lowest reported IoU, the
+                                  latter with what went wrong
         SPLIT_failures.png        of several objects, if any: the largest failures of each kind
         SPLIT_removed.png         the first images without each of their slots, of DRC with several
 
@@ -33,7 +34,8 @@ def write(evaluation: Evaluation, folder: pathlib.Path) -> None:
         ("best", np.argsort(-iou, kind="stable")),
         ("worst", np.argsort(iou, kind="stable")),
     ):
-        pictures.save_png(folder / f"{split}_{name}.png", ranked(evaluation, order))
+        picture = ranked(evaluation, iou, order[:_RANKED_IMAGES], named=name == "worst")
+        pictures.save_png(folder / f"{split}_{name}.png", picture)
     failed = failures(evaluation)
     if failed is not None:
         pictures.save_png(folder / f"{split}_failures.png", failed)
@@ -117,21 +119,22 @@ def regions_grid(
     )
 
 
-def ranked(evaluation: Evaluation, order: np.ndarray) -> np.ndarray:
-    """The first images in ``order`` with their masks and reported IoU.
+def ranked(
+    evaluation: Evaluation, iou: np.ndarray, chosen: np.ndarray, *, named: bool
+) -> np.ndarray:
+    """Images with their masks and IoU, in the order given.
 
     Args:
       evaluation: what to draw.
-      order: int [n], places of images.
+      iou: float [N], of the predicted masks.
+      chosen: int [n], places of images.
+      named: also say below each score what went wrong.
 
     Returns:
       uint8 [H, W, 3].
     """
-    chosen = order[:_RANKED_IMAGES]
-    return pictures.ranked_grid(
-        np.asarray(evaluation.observed[chosen]),
-        evaluation.true[chosen],
-        evaluation.predicted[chosen],
-        evaluation.reported.iou[chosen],
-        chosen,
-    )
+    observed = np.asarray(evaluation.observed[chosen])
+    true, predicted = evaluation.true[chosen], evaluation.predicted[chosen]
+    words = mask_failures.what_went_wrong(observed, predicted, true) if named else []
+    notes = [word.replace(" ", "\n", 1) for word in words]
+    return pictures.ranked_grid(observed, true, predicted, iou[chosen], chosen, notes)

@@ -123,6 +123,8 @@ class Report:
         where a method says what is foreground; empty for data without instance labels.
       failures: how many there are of each of `slot_failures.KINDS`; None without instance labels or
         a region for the background.
+      bad_masks: how many images of the headline's IoU below a half there are of each kind of
+        `mask_failures.what_went_wrong`; kinds without any are left out.
       reconstruction_error: mean |x - x_hat| over images, pixels and channels; pixels in [-1, 1].
       true_share, predicted_share: mean share of foreground pixels, in [0, 1], of the headline's
         masks. A predicted share of 0 or 1 is a collapsed model.
@@ -140,6 +142,7 @@ class Report:
     labels: LabelReport | None = None
     label_floors: dict[str, LabelReport] = dataclasses.field(default_factory=dict)
     failures: dict[str, int] | None = None
+    bad_masks: dict[str, int] = dataclasses.field(default_factory=dict)
     reconstruction_error: float
     true_share: float
     predicted_share: float
@@ -288,6 +291,9 @@ def format_table(report: Report) -> str:
         f"(truth {100 * report.true_share:.1f}%)"
     )
     lines += [f"{choice}; {shares}"] if len(choice) < 40 else [choice, shares]
+    if report.bad_masks:
+        counts = "; ".join(f"{kind} ({count})" for kind, count in report.bad_masks.items())
+        lines.append(f"IoU below 50: {sum(report.bad_masks.values())} images: {counts}")
     lines += label_lines(report)
     lines.append(f"reconstruction error {report.reconstruction_error:.4f} (pixels in [-1, 1])")
     if report.settings:

@@ -108,8 +108,11 @@ def render(config: ModelConfig, params: Params, z: Float[Array, "b d"]) -> Regio
     painted = networks.apply(config, g_f, nets["foreground"], slots_as_rows(config, z_f))
     slots = rows_by_slot(config, painted)
     background = networks.apply(config, g_b, nets["background"], z_b)
-    base = jax.lax.stop_gradient(background.base)
-    grid = networks.apply(config, g_s, nets["reassignment"], z_s, base)
+    if config.pixel_reassignment:
+        base = jax.lax.stop_gradient(background.base)
+        grid = networks.apply(config, g_s, nets["reassignment"], z_s, base)
+    else:
+        grid = jnp.broadcast_to(_where_pixels_are(config), (len(z), *[config.image_size] * 2, 2))
     moved_image, moved_logit = _reassigned(background, grid)
 
     images = Planes.stack("region", [*(slot.image for slot in slots), moved_image])
@@ -127,6 +130,12 @@ def render(config: ModelConfig, params: Params, z: Float[Array, "b d"]) -> Regio
             "region", [*(slot.logit for slot in slots), background.logit]
         ).array(region=1),
     )
+
+
+def _where_pixels_are(config: ModelConfig) -> Float[Array, "s s 2"]:
+    """The grid that moves nothing: the centre of every pixel."""
+    centres = (jnp.arange(config.image_size, dtype=jnp.float32) + 0.5) * (2 / config.image_size) - 1
+    return jnp.stack(jnp.meshgrid(centres, centres), axis=-1)
 
 
 def _reassigned(

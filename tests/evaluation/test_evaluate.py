@@ -159,6 +159,8 @@ def test_exchanged_regions_show_in_the_flip_columns_only(tmp_path, data, split) 
     found = _evaluate(Inference(1.0 - data[1]), split, tmp_path)
     assert found.is_flipped
     assert found.scores["fixed"] == Score(0, 0)
+    assert found.bad_masks == {"sides exchanged": COUNT}
+    assert f"IoU below 50: {COUNT} images: sides exchanged ({COUNT})" in report.format_table(found)
     assert found.scores["dataset_flip"] == found.scores["oracle"] == Score(1, 1)
     assert found.floors["mean_train_mask"] is None
     assert json.loads((tmp_path / "test.json").read_text())["floors"]["mean_train_mask"] is None

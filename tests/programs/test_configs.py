@@ -7,10 +7,14 @@ import pathlib
 import re
 import types
 
+import jax
+import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
+from drc_jax import init_params, render
 from drc_jax.config import ModelConfig, TrainConfig
+from drc_jax.model.render import classify
 from experiments.config_flag import frozen, train_config
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
@@ -110,3 +114,37 @@ def test_released_code():
         mask_classifier_input=True,
     )
     assert config.iterations == 2_000_000
+
+
+QUARTER = [name for name in NAMES if name.startswith("quarter/")]
+
+
+@pytest.mark.parametrize("name", [n for n in QUARTER if not n.startswith("quarter/scenes")])
+def test_a_quarter_keeps_the_papers_ratios(name):
+    """Widths at every side are one fraction of the paper's, and so is the pixels' weight."""
+    config, paper = load(name), TrainConfig()
+    model, blocks = config.model, config.model.num_blocks
+    fraction = 16 if name == "quarter/tm_dsprites" else 8
+    widths = paper.model.generator_channels[1 : blocks + 1]
+    assert model.generator_channels[1:] == tuple(width // fraction for width in widths)[:blocks]
+    widths = paper.model.classifier_channels[-blocks:]
+    assert model.classifier_channels == tuple(width // fraction for width in widths)
+    assert model.langevin_weight == (128 / config.image_size) ** 2
+    assert config.image_size == (64 if name.endswith("_64") else 32)
+    if config.data.path:
+        assert config.data.path == f"data/{config.data.dataset}_{config.image_size}"
+
+
+def test_the_networks_of_every_quarter_fit_together():
+    """Traced, not run: from fresh parameters to regions and their categories."""
+    models = {load(name).model for name in QUARTER}
+    assert len(models) >= 8
+    for model in models:
+
+        def categories(key, z, model=model):
+            params = init_params(model, key)
+            return classify(model, params, render(model, params, z))
+
+        z = jax.ShapeDtypeStruct((2, model.latent_dim), jnp.float32)
+        found = jax.eval_shape(categories, jax.random.key(0), z)
+        assert found["foreground"].shape == (2, model.num_fg_categories)

@@ -1,0 +1,21 @@
+"""Butterflies (butterfly-segmentation) at 64x64, half of the paper's side.
+
+    python -m experiments.prepare --dataset=npz --source=butterfly.npz --size=64 \\
+        --output=data/butterfly_64
+    python -m experiments.train --config=configs/quarter/butterfly_64.py --workdir=runs/butterfly_64
+    python -m experiments.evaluate --workdir=runs/butterfly_64
+
+configs/quarter/butterfly.py with one block more and a quarter of its langevin_weight.
+
+Cost: not measured.
+Score: not measured.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.quarter import butterfly, photographs
+
+
+def get_config() -> ConfigDict:
+    """A locked ConfigDict with every field of ``TrainConfig``."""
+    return photographs.at_64(butterfly.get_config())

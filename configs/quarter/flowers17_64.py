@@ -1,0 +1,21 @@
+"""Flowers (Oxford 17 Flowers) at 64x64, half of the paper's side.
+
+    python -m experiments.prepare --dataset=npz --source=flowers17.npz --size=64 \\
+        --output=data/flowers17_64
+    python -m experiments.train --config=configs/quarter/flowers17_64.py --workdir=runs/flowers17_64
+    python -m experiments.evaluate --workdir=runs/flowers17_64
+
+configs/quarter/flowers17.py with one block more and a quarter of its langevin_weight.
+
+Cost: not measured.
+Score: not measured.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.quarter import flowers17, photographs
+
+
+def get_config() -> ConfigDict:
+    """A locked ConfigDict with every field of ``TrainConfig``."""
+    return photographs.at_64(flowers17.get_config())

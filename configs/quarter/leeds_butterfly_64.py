@@ -1,0 +1,22 @@
+"""Butterflies (Leeds Butterfly) at 64x64, half of the paper's side.
+
+    python -m experiments.prepare --dataset=npz --source=leeds_butterfly.npz --size=64 \\
+        --output=data/leeds_butterfly_64
+    python -m experiments.train --config=configs/quarter/leeds_butterfly_64.py \\
+        --workdir=runs/leeds_butterfly_64
+    python -m experiments.evaluate --workdir=runs/leeds_butterfly_64
+
+configs/quarter/leeds_butterfly.py with one block more and a quarter of its langevin_weight.
+
+Cost: not measured.
+Score: not measured.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.quarter import leeds_butterfly, photographs
+
+
+def get_config() -> ConfigDict:
+    """A locked ConfigDict with every field of ``TrainConfig``."""
+    return photographs.at_64(leeds_butterfly.get_config())

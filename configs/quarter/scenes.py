@@ -1,0 +1,25 @@
+"""One to three lit objects on coloured floors at 32x32.
+
+    python -m experiments.train --config=configs/quarter/scenes.py --workdir=runs/scenes
+    python -m experiments.evaluate --workdir=runs/scenes
+
+configs/demo_coloured.py with more objects, twice the images and 1,500 iterations. The floor is as
+saturated as the objects are, so that a threshold does not find them. For objects that come apart
+see configs/slots.py.
+
+Cost: not measured.
+Score: not measured.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import demo_coloured
+
+
+def get_config() -> ConfigDict:
+    """A locked ConfigDict with every field of ``TrainConfig``."""
+    config = demo_coloured.get_config()
+    config.data.objects = (1, 3)
+    config.data.num_train = 1_000
+    config.iterations = 1_500
+    return config
