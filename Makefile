@@ -28,19 +28,18 @@ demo: setup
 	$(BIN)/python -m experiments.evaluate --workdir=$(DEMO)
 
 test: tools
-	$(BIN)/python $(PYTEST)
+	$(BIN)/python $(PYTEST) $(TESTS)
 
 # What a minute can tell: everything but the files that conftest.py names as long.
 test-fast: tools
 	$(BIN)/python $(PYTEST) -m 'not slow'
 
-# All tests with the oldest jax that setup.cfg allows, and with the newest there is for $(PYTHON), each
-# in an environment of its own; TESTS=tests/ops takes some of them.
-test-oldest: JAX := jax==0.10.0
-test-newest: JAX := jax<0.12
+# All tests with the oldest packages that setup.cfg allows, and with the newest there are for
+# $(PYTHON), each in an environment of its own; TESTS=tests/ops takes some of them.
 test-oldest test-newest:
 	$(PYTHON) -m venv build/$@
-	build/$@/bin/$(PIP_INSTALL) -e '.[dev]' '$(JAX)'
+	$(if $(filter %oldest,$@),$(PYTHON) .ci/oldest.py) > build/$@/constraints.txt
+	build/$@/bin/$(PIP_INSTALL) -U -c build/$@/constraints.txt -e '.[dev]'
 	build/$@/bin/python $(PYTEST) $(TESTS)
 
 # Builds the wheel, and tries it where nothing else of this folder can be seen.

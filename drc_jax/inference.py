@@ -150,8 +150,11 @@ def sample_prior(
     num_steps: int = 60,
     step_size: float = 0.4,
     drift_limit: float = 0.0,
+    progress: Progress | None = None,
 ) -> Regions:
     """Images from the prior alone (appendix G.3): fresh chains on U0, then one rendering.
+
+    The chains run in pieces, as those of ``infer``.
 
     Args:
       config: the model, static.
@@ -161,6 +164,7 @@ def sample_prior(
       num_steps: Langevin steps, static.
       step_size: delta of the chains.
       drift_limit: as for ``infer``.
+      progress: called after each piece with the steps done and all steps; not under ``jit``.
 
     Returns:
       ``Regions`` of the samples.
@@ -173,29 +177,48 @@ def sample_prior(
     if num_samples < 1:
         raise UserError(f"num_samples must be at least 1, got {num_samples}")
     sizes(config)
-    z = _prior_latents(config, params, key, num_samples, num_steps, step_size, drift_limit)
-    if not posterior.is_traced(z):
-        _check_finite(z, num_steps, step_size)
+    chain_key, start = _prior_start(config, key, num_samples)
+
+    def advance(z: Array, first: int, last: int) -> Array:
+        return _prior_advance(config, params, chain_key, z, first, last, step_size, drift_limit)
+
+    if posterior.is_traced((params, start, step_size)):
+        return rendered(config, params, advance(start, 0, num_steps))
+    for step, z in posterior.in_pieces(advance, start, 0, num_steps):  # noqa: B007
+        if progress is not None:
+            progress(step, num_steps)
+    _check_finite(z, num_steps, step_size)
     return rendered(config, params, z)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3, 4, 6))
-def _prior_latents(
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _prior_start(
+    config: ModelConfig, key: chex.PRNGKey, num_samples: int
+) -> tuple[chex.PRNGKey, Float[Array, "b d"]]:
+    """The key of the chains' noise, and their start from N(0, I)."""
+    start_key, chain_key = jax.random.split(key)
+    return chain_key, jax.random.normal(start_key, (num_samples, config.latent_dim))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 7))
+def _prior_advance(
     config: ModelConfig,
     params: Params,
     key: chex.PRNGKey,
-    num_samples: int,
-    num_steps: int,
+    z: Float[Array, "b d"],
+    first_step: int | Array,
+    last_step: int | Array,
     step_size: float | Array,
     drift_limit: float,
 ) -> Float[Array, "b d"]:
-    start_key, chain_key = jax.random.split(key)
+    """Steps ``first_step`` to ``last_step`` of chains on U0; one program for all numbers."""
     return langevin.sample(
-        chain_key,
+        key,
         lambda z: prior_energy(config, params, z),
-        jax.random.normal(start_key, (num_samples, config.latent_dim)),
-        num_steps=num_steps,
+        z,
+        num_steps=last_step - first_step,
         step_size=step_size,
+        first_step=first_step,
         drift_limit=drift_limit,
         parts=part_sizes(config),
     )

@@ -128,7 +128,8 @@ def _measure(setup: Setup, full_steps: int) -> dict[str, Any]:
                 _say(f"  {name}: off float64 by {error['energy']:.1e} in the energy, "
                       f"{error['gradient']:.1e} in its gradient")  # fmt: skip
             for part in PARTS if _WHAT.value == "all" else (_WHAT.value,):
-                results[part] = rounds.race(runners, part, _ROUNDS.value, _say)
+                with cli.progress_bar(_TITLES[part], "run") as progress:
+                    results[part] = rounds.race(runners, part, _ROUNDS.value, _say, progress)
                 _say(rounds.table(results[part], _TITLES[part]))
             descriptions = {runner.name: runner.description for runner in runners}
     guess = rounds.extrapolated(results, setup, full_steps)

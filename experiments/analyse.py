@@ -12,7 +12,6 @@ and are compared.
 from collections.abc import Sequence
 
 from absl import flags
-from tqdm import tqdm
 
 from drc_jax import files
 from drc_jax.analysis import report
@@ -30,12 +29,7 @@ def main(argv: Sequence[str]) -> None:
     """Analyses and reports."""
     del argv
     folder = files.writable(_OUTPUT.value, "the analysis")
-    with tqdm(unit="image", desc="analysing", delay=0.5) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with cli.progress_bar("analysing", "image") as progress:
         results = analyse_folders(_DATA.value, _SPLIT.value, progress=progress)
     print(report.summary(results))
     report.write(results, folder)

@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 import drc_jax
 from drc_jax import files
+from drc_jax.baselines import grabcut
 from drc_jax.config import LARGEST_SEED
 from drc_jax.config.fields import nearest
 from drc_jax.errors import UserError
-from drc_jax.evaluation.regions import block_size
+from drc_jax.evaluation.regions import Watched, block_size
 from drc_jax.model import posterior
 from drc_jax.runs.trained import Run, load_run
 from drc_jax.runtime import signals
@@ -85,6 +86,18 @@ class ImageBar:
         self._bar.update(reached - self._bar.n)
 
 
+@contextlib.contextmanager
+def progress_bar(work: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with rate and remaining time; yields what takes the numbers done and in all."""
+    with tqdm(unit=unit, desc=work, delay=0.5) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
+
+
 def start_flag() -> flags.FlagHolder[str]:
     """Defines ``--start``; call it once, at a program's top level."""
     return flags.DEFINE_enum(
@@ -129,6 +142,13 @@ def open_run(workdir: str | None, model: str) -> Run:
             f"{', '.join(models.names())}"
         )
     return models.load_pretrained(model) if model else load_run(str(workdir))
+
+
+def say_outcomes(watched: Watched, count: int) -> None:
+    """Prints how the masks of the first ``count`` images were found, where a method says it."""
+    outcomes = watched.outcomes(count)
+    if len(outcomes):
+        print(grabcut.summary(outcomes))
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
@@ -195,7 +215,8 @@ def _quieten_logs() -> None:
 
 
 def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    # A value that is repeated in it may have lines of its own.
+    print("error: " + message.replace("\n", "\\n"), file=sys.stderr)
     return 2
 
 

@@ -39,7 +39,8 @@ def main(argv: Sequence[str]) -> None:
     """Checks everything, scores, and reports."""
     del argv
     cli.cache_compiled_programs()
-    if not _RUNS.value and not _CONFIGS.value:
+    runs, configs = (list(filter(None, flag.value)) for flag in (_RUNS, _CONFIGS))
+    if not runs and not configs:
         raise UserError("give --runs=FOLDER,..., --configs=FILE,... or both")
     split = open_split(_DATA.value, _SPLIT.value, verify=True)
     split.require_masks()
@@ -47,9 +48,9 @@ def main(argv: Sequence[str]) -> None:
     seed = _SEED.value
     entered = [
         entrants.of_run(path, split, steps=_STEPS.value, seed=seed, progress=bar.steps)
-        for path in _RUNS.value
+        for path in runs
     ]
-    for path in _CONFIGS.value:
+    for path in configs:
         entered.append(entrants.of_config(config_flag.from_file(path), path, seed=seed))
     masks = open_split(_DATA.value, "train").masks if "train" in splits(_DATA.value) else None
     folder = files.writable(_OUTPUT.value, "the comparison")

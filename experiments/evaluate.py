@@ -12,6 +12,7 @@ Prints a table (docs/results.md says how to read it; docs/method.md, "6 Evaluati
 made) and writes to WORKDIR/eval: SPLIT.json, SPLIT.csv with a line per image, and the pictures
 SPLIT_grid.png, SPLIT_best.png and SPLIT_worst.png. The numbers of every checkpoint, number
 of steps and seed are kept in files of their own, such as test_iteration400_steps200_seed0.json.
+Of DRC with several slots also SPLIT_failures.png and SPLIT_removed.png, without each of the slots.
 Methods of exchangeable slots are scored in both ways of the supplement's appendix E; where the data
 have instance labels, label maps are scored too (FG-ARI and others).
 What --data names is scored into WORKDIR/eval/NAME, NAME being that folder's. The data need masks;
@@ -23,20 +24,17 @@ of one size.
 import pathlib
 from collections.abc import Sequence
 
-import numpy as np
 from absl import flags
 
 from drc_jax import files
-from drc_jax.baselines import grabcut
-from drc_jax.config import RunConfig
 from drc_jax.data.packed.format import open_split, splits
 from drc_jax.data.training_images import check_size, data_folder
 from drc_jax.errors import UserError
 from drc_jax.evaluation import figures, metrics, report
 from drc_jax.evaluation.evaluate import evaluate
-from drc_jax.evaluation.regions import Regions
-from drc_jax.runs.method import find
-from drc_jax.runs.trained import Run, load_run
+from drc_jax.evaluation.regions import Watched
+from drc_jax.runs import entrants
+from drc_jax.runs.trained import Run, load_run, open_untrained
 from experiments import cli, config_flag
 
 _CONFIG = config_flag.define(required=False)
@@ -71,18 +69,11 @@ def main(argv: Sequence[str]) -> None:
     if run.params is None or folder.resolve() != data_folder(run.config).resolve():
         output /= folder.resolve().name  # The run's own scores stay.
     output = files.writable(output, "the scores")
-    steps = _STEPS.value or run.method.test_steps(run.config)
+    steps = run.sampler_steps(_STEPS.value)
     bar = cli.ImageBar("evaluating", steps)
-    find_regions = run.infer_batch(
-        _SEED.value, num_steps=steps, start=_START.value, progress=bar.steps
+    infer_batch = Watched(
+        run.infer_batch(_SEED.value, num_steps=steps, start=_START.value, progress=bar.steps)
     )
-    outcomes: list[int] = []
-
-    def infer_batch(images: np.ndarray) -> Regions:
-        regions = find_regions(images)
-        outcomes.extend(getattr(regions, "outcomes", ()))
-        return regions
-
     with bar:
         evaluation = evaluate(
             infer_batch,
@@ -100,8 +91,9 @@ def main(argv: Sequence[str]) -> None:
         )
     # Before anything is written, for a full disk must not cost the numbers.
     print(report.format_table(evaluation.report))
-    if outcomes:
-        print(grabcut.summary(np.array(outcomes[: len(split)])))
+    if run.method.name in entrants.COLUMNS:
+        print(f"which region of {run.method.name} is the foreground is chance: read dataset flip")
+    cli.say_outcomes(infer_batch, len(split))
     parts = [
         f"iteration{run.step}" if run.step else "",
         f"steps{steps}" if steps else "",
@@ -128,13 +120,10 @@ def _run() -> tuple[pathlib.Path, Run]:
             raise UserError("give --workdir, the folder of an `experiments.train` run")
         workdir = pathlib.Path(_WORKDIR.value)
         return workdir, load_run(workdir)
-    config = config_flag.frozen(_CONFIG.value)
-    if isinstance(config, RunConfig):
-        raise UserError(f"{config.method} is trained: give --workdir, its run's folder, alone")
+    run = open_untrained(config_flag.frozen(_CONFIG.value))
     if not _DATA.value:
-        raise UserError(f"{config.method} has no data of its own; give --data, the images' folder")
-    workdir = pathlib.Path(_WORKDIR.value or f"runs/{config.method}")
-    return workdir, Run(find(config.method), config, None, 0)
+        raise UserError(f"{run.method.name} has no data of its own; give --data, a packed data set")
+    return pathlib.Path(_WORKDIR.value or f"runs/{run.method.name}"), run
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
 from drc_jax.interop import onnx, stablehlo
 from drc_jax.model import encoder
-from drc_jax.model.posterior import check_start
 from drc_jax.runs.trained import Run
 from experiments import cli
 
@@ -53,8 +52,8 @@ def main(argv: Sequence[str]) -> None:
     if _FORMAT.value == "onnx":
         _write_onnx(run, output)
         return
-    check_start(_START.value, run.params)
-    steps = _STEPS.value or run.method.test_steps(run.config)
+    run.check_start(_START.value)
+    steps = run.sampler_steps(_STEPS.value)
     content = stablehlo.exported(
         run.config,
         run.params,

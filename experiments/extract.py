@@ -3,22 +3,33 @@
     python -m experiments.extract --workdir=runs/photos --input=PHOTOS --output=cut_outs
     python -m experiments.extract --model=flowers17 --input=FLOWERS --output=cut_outs
     python -m experiments.extract --workdir=runs/photos --input=dog.jpg --output=dog --restarts=4
+    python -m experiments.extract --config=configs/baselines/grabcut.py --input=PHOTOS --output=cut
 
 Writes for every picture a mask, a cut-out with transparency and the background alone, all of the
 picture's own size, and a small side-by-side picture, each kind in a folder of its own below
---output. Slot methods have no foreground; of these every slot gets a mask and a cut-out. Files that
-fail are listed at the end and in failed.txt. The exit status is 0 if any picture succeeded and 1 if
-none did.
+--output. A DRC of several slots also gives one cut-out per object, the largest in objects/1. Slot
+methods have no foreground; of these every slot gets a mask and a cut-out. Which of ReDO's two
+regions is the foreground is chance, so its masks may be those of the background. Methods that are
+not trained, named by --config, see pictures at 128x128; GrabCut paints no background, so its
+background is the picture at that size. Files that fail are listed at the end and in failed.txt. The
+exit status is 0 if any picture succeeded and 1 if none did.
 """
 
 from collections.abc import Sequence
 
 from absl import flags
 
+from drc_jax.errors import UserError
 from drc_jax.evaluation.cutouts import CROPS, FORMATS
 from drc_jax.evaluation.extract import extract, summary, write_failures
-from experiments import cli
+from drc_jax.evaluation.regions import Watched
+from drc_jax.runs.trained import Run, open_untrained
+from experiments import cli, config_flag
 
+# The paper's side; a config of such a method has none.
+_UNTRAINED_SIDE = 128
+
+_CONFIG = config_flag.define(required=False)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
 _MODEL = cli.model_flag()
 _INPUT = flags.DEFINE_string(
@@ -54,21 +65,24 @@ def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0 if any picture succeeded, 1 if none did."""
     del argv
     cli.cache_compiled_programs()
-    run = cli.open_run(_WORKDIR.value, _MODEL.value).with_slots(_SLOTS.value)
-    steps = _STEPS.value or run.method.test_steps(run.config)
+    run = _run().with_slots(_SLOTS.value)
+    side = run.config.image_size if run.params is not None else _UNTRAINED_SIDE
+    steps = run.sampler_steps(_STEPS.value)
     with cli.ImageBar("extracting", steps, "file") as bar:
-        infer_batch = run.infer_batch(
-            _SEED.value,
-            num_steps=steps,
-            num_restarts=_RESTARTS.value,
-            start=_START.value,
-            progress=bar.steps,
+        infer_batch = Watched(
+            run.infer_batch(
+                _SEED.value,
+                num_steps=steps,
+                num_restarts=_RESTARTS.value,
+                start=_START.value,
+                progress=bar.steps,
+            )
         )
         result = extract(
             infer_batch,
             _INPUT.value,
             _OUTPUT.value,
-            image_size=run.config.image_size,
+            image_size=side,
             crop=_CROP.value,
             soft=_SOFT.value,
             refine=_REFINE.value,
@@ -76,11 +90,24 @@ def main(argv: Sequence[str]) -> int:
             progress=bar.images,
         )
     print(summary(result, _OUTPUT.value))
-    side = run.config.image_size
-    hint = "" if _REFINE.value else "; --refine makes outlines follow the picture's edges"
-    print(f"the model sees {side}x{side} pixels, so masks are no finer than that{hint}")
+    cli.say_outcomes(infer_batch, result.num_done)
+    finer = (
+        "--refine has moved outlines to edges of the picture nearby"
+        if _REFINE.value
+        else "masks are no finer than that; --refine makes outlines follow the picture's edges"
+    )
+    print(f"the model sees {side}x{side} pixels: {finer}")
     write_failures(result, _OUTPUT.value)
     return 0 if result.num_done else 1
+
+
+def _run() -> Run:
+    """The run, the trained model, or the method that is not trained."""
+    if _CONFIG.value is None:
+        return cli.open_run(_WORKDIR.value, _MODEL.value)
+    if _WORKDIR.value or _MODEL.value:
+        raise UserError("give one of --workdir, --model and --config, not several")
+    return open_untrained(config_flag.frozen(_CONFIG.value))
 
 
 if __name__ == "__main__":

@@ -34,15 +34,18 @@ def main(argv: Sequence[str]) -> None:
     output = files.check_writable_file(_OUTPUT.value, ".png")
     run = load_run(pathlib.Path(_WORKDIR.value)).with_slots(_SLOTS.value)
     sampler = run.config.sampler
-    samples = sample_prior(
-        run.config.model,
-        run.params,
-        jax.random.key(_SEED.value),
-        num_samples=_NUMBER.value,
-        num_steps=_STEPS.value or sampler.prior_steps,
-        step_size=sampler.prior_step_size,
-        drift_limit=sampler.drift_limit,
-    )
+    steps = _STEPS.value or sampler.prior_steps
+    with cli.progress_bar("sampling", "step") as progress:
+        samples = sample_prior(
+            run.config.model,
+            run.params,
+            jax.random.key(_SEED.value),
+            num_samples=_NUMBER.value,
+            num_steps=steps,
+            step_size=sampler.prior_step_size,
+            drift_limit=sampler.drift_limit,
+            progress=progress,
+        )
     if slot_pictures.are_objects(samples):
         picture = slot_pictures.objects_grid(None, samples)
     else:

@@ -20,7 +20,7 @@ from drc_jax.analysis import steps
 from drc_jax.data.packed.format import open_split
 from drc_jax.data.training_images import check_size, data_folder
 from drc_jax.errors import UserError
-from drc_jax.model.posterior import STARTS, check_start
+from drc_jax.model.posterior import STARTS
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
@@ -45,8 +45,10 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"--steps must be numbers of at least 1, got {_STEPS.value}")
     output = files.check_writable_file(_OUTPUT.value, ".png")
     run = cli.open_run(_WORKDIR.value, _MODEL.value)
+    if not run.sampler_steps(1):
+        raise UserError(f"{run.method.name} has no sampler, so no steps to score")
     for start in _STARTS.value:
-        check_start(start, run.params)
+        run.check_start(start)
     folder = pathlib.Path(_DATA.value) if _DATA.value else data_folder(run.config)
     split = open_split(folder, _SPLIT.value, verify=True)
     check_size(run.config, split)

@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"cannot use --input: {problems[0]}")
     watch.check(_OUTPUT.value)
     settings = chains.Settings(
-        steps=_STEPS.value or run.method.test_steps(run.config),
+        steps=run.sampler_steps(_STEPS.value),
         start=_START.value,
         restarts=_RESTARTS.value,
         seed=_SEED.value,
@@ -78,7 +78,8 @@ def main(argv: Sequence[str]) -> None:
             end = recording.ends[-1]
             bar.update(end.restart * settings.steps + end.step - bar.n)
     written = watch.write(recording, _OUTPUT.value, gif=_GIF.value)
-    print(f"wrote {', '.join(str(path) for path in written)}; its frames are in {watch.FRAMES}/")
+    frames = written[0].parent / watch.FRAMES
+    print(f"wrote {', '.join(str(path) for path in written)}; its frames are in {frames}")
 
 
 if __name__ == "__main__":

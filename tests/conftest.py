@@ -1,6 +1,7 @@
 """Shared fixtures. Promotion is strict: a silent float64 or a rank broadcast is a bug."""
 
 import contextlib
+import gc
 import os
 import pathlib
 import resource
@@ -12,10 +13,12 @@ from tests.helpers.compiling import EIGHT_DEVICES, FEW_OPTIMIZATIONS
 # Eight devices, as tests of sharing need; all others take the first.
 os.environ.setdefault("XLA_FLAGS", f"{EIGHT_DEVICES} {FEW_OPTIMIZATIONS}")
 
-# What one program or worker has compiled, the others take; pytest's workers inherit the name.
+# What one program or worker has compiled, however fast, the others take; pytest's workers and all
+# programs that tests start inherit the name.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="drc_jax_tests_", ignore_cleanup_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 import pytest
@@ -75,17 +78,22 @@ LONG = (
     "test_page.py",
     "test_processes.py",
     "test_devices.py",
+    "test_notebooks.py",
     "test_train_experiment.py",
+    "test_redo.py",
     "test_programs.py",
-    "test_help.py",
+    "test_recipes.py",
+    "test_tutorial.py",
     "test_export.py",
+    "test_faults.py",
+    "test_slot_programs.py",
+    "test_help.py",
     "test_compare_program.py",
     "test_photographs.py",
     "test_exactness.py",
     "test_parity.py",
     "test_file_runs.py",
     "test_readme.py",
-    "test_recipes.py",
     "test_ops.py",
     "test_train_step.py",
     "test_rounds.py",
@@ -93,13 +101,9 @@ LONG = (
     "test_extract.py",
     "test_extract_run.py",
     "test_networks.py",
-    "test_notebooks.py",
-    "test_redo.py",
     "test_encoder.py",
-    "test_faults.py",
     "test_slot_runs.py",
     "test_slot_training.py",
-    "test_tutorial.py",
     "test_losses.py",
     "test_inference.py",
     "test_models.py",
@@ -121,6 +125,13 @@ LONG = (
     "test_langevin.py",
     "test_evaluate.py",
 )
+
+
+def pytest_collection_finish() -> None:
+    """Tracing makes many objects; searching all of them for garbage now and then takes its time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -246,7 +246,20 @@ def test_some_chains_that_diverge_do_not_cost_the_others(infer, monkeypatch):
 
 
 def test_prior_samples(params):
-    samples = drc_jax.sample_prior(CONFIG, params, KEY, num_samples=3, num_steps=2)
+    done: list[tuple[int, int]] = []
+    draw = functools.partial(drc_jax.sample_prior, CONFIG, params, KEY, num_samples=3, num_steps=4)
+    samples = draw(progress=lambda *counts: done.append(counts))
     assert samples.images.shape == (3, 2, 8, 8, 3)
+    assert done[0] == (1, 4) and done[-1] == (4, 4)
+    start_key, chain_key = jax.random.split(KEY)
+    z = langevin.sample(
+        chain_key,
+        lambda z: drc_jax.prior_energy(CONFIG, params, z),
+        jax.random.normal(start_key, (3, CONFIG.latent_dim)),
+        num_steps=4,
+        step_size=0.4,
+    )
+    np.testing.assert_allclose(samples.pi, drc_jax.render(CONFIG, params, z).pi, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(draw)().pi, samples.pi, atol=1e-4)
     with pytest.raises(drc_jax.UserError, match="num_samples must be at least 1, got 0"):
         drc_jax.sample_prior(CONFIG, params, KEY, num_samples=0)

@@ -168,13 +168,13 @@ class Actions:
             photo = decode.read_picture(recording.paths[picture])
             assert regions.foreground_weight is not None
             weight, background = regions.foreground_weight[picture], regions.images[picture, -1]
-            made = cutouts.files(
-                photo, weight, background, recording.crop, soft, file_format, refine
-            )
+            pi, crop = regions.pi[picture], recording.crop
+            made = cutouts.files(photo, weight, background, pi, crop, soft, file_format, refine)
         except (decode.NotAPictureError, decode.UnreadableError) as error:
             raise UserError(f"{name} {error}.") from None
         folder, shown, paths = self._fresh_folder(), [], []
         kinds = {"masks": "mask", "cutouts": "cut_out", "backgrounds": "background"}
+        kinds |= {kind: kind.replace("s/", "_") for kind in made if kind.startswith("objects/")}
         shown.append(markup.figure(_preview(Image.fromarray(photo)), "picture", "photo"))
         for kind, word in kinds.items():
             ending, content = made[kind]
@@ -182,7 +182,7 @@ class Actions:
             path.write_bytes(content)
             paths.append(str(path))
             with Image.open(path) as image:
-                style = "clear" if kind == "cutouts" else "photo"
+                style = "clear" if image.mode == "RGBA" else "photo"
                 shown.append(markup.figure(_preview(image), word.replace("_", "-"), style))
         height, width = photo.shape[:2]
         side = self.config.image_size

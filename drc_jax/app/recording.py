@@ -19,7 +19,7 @@ CURVES = {
     "variation": "smoothness: w TV",
     "prior": "learned prior: E(z)",
     "norm": "normal prior: |z|\u00b2 / 2",
-    "area": "area of slots",
+    "slots": "area and contact of slots",
 }
 """The energies that are drawn, and what each is."""
 

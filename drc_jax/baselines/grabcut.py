@@ -23,7 +23,7 @@ class GrabCutConfig:
 
     Attributes:
       border: width of the border that is background for certain, as a share of the image's side;
-        at least one pixel.
+        at least one pixel, and at most what leaves some pixels inside.
       rounds: how often colours are fitted and the image is cut.
       seed: of the clustering of colours, the same for every image.
     """
@@ -114,7 +114,8 @@ def _cut(image: np.ndarray, config: GrabCutConfig) -> tuple[np.ndarray, int]:
     """The mask [H, W] of one image, and how it was found."""
     cv2 = _opencv()
     height, width = image.shape[:2]
-    border = max(1, round(config.border * min(height, width)))
+    side = min(height, width)
+    border = min(max(1, round(config.border * side)), (side - 1) // 2)
     rectangle = (border, border, width - 2 * border, height - 2 * border)
     noise = np.random.default_rng(config.seed).integers(-1, 2, image.shape)
     noisy = np.clip(image.astype(int) + noise, 0, 255).astype(np.uint8)
@@ -144,11 +145,15 @@ def _cut(image: np.ndarray, config: GrabCutConfig) -> tuple[np.ndarray, int]:
 
 def _opencv() -> Any:
     try:
-        import cv2
-    except ImportError:
+        # What is left of a package that was removed is an empty one; one that was made for another
+        # NumPy ends with either error.
+        from cv2 import grabCut  # noqa: F401
+    except (ImportError, AttributeError):
         raise UserError(
             "GrabCut needs OpenCV, which is not installed; pip install 'drc_jax[baselines]'"
         ) from None
+    import cv2
+
     return cv2
 
 

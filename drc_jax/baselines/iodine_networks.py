@@ -25,7 +25,7 @@ class IodineModelConfig:
 
     Attributes:
       image_size: side S of the images in pixels.
-      num_slots: K.
+      num_slots: K; memory grows with its square.
       latent_size: Z.
       refinements: T; there are T + 1 decodes.
       decoder_channels: one entry per convolution; the last one, to 4 channels, is not listed.
@@ -53,7 +53,7 @@ class IodineModelConfig:
     """
 
     image_size: int = field(128, least=4, most=4096)
-    num_slots: int = field(7, least=2, most=1024)
+    num_slots: int = field(7, least=2, most=256)
     latent_size: int = field(64, least=1, most=2**16)
     refinements: int = field(5, least=1, most=100)
     decoder_channels: tuple[int, ...] = field((64, 64, 64, 64), least=1, most=2**16)

@@ -22,6 +22,7 @@ from drc_jax.baselines.redo_state import (
     with_area,
 )
 from drc_jax.baselines.slots import to_floats
+from drc_jax.baselines.trained import TrainedMethod
 from drc_jax.config.fields import field
 from drc_jax.config.run import DataConfig, RunConfig
 from drc_jax.errors import UserError
@@ -84,35 +85,18 @@ class ReDORegions(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class ReDO:
+class ReDO(TrainedMethod):
     """See ``drc_jax.runs.method.Method``; nothing belongs to single images."""
 
     name = "redo"
     config_type = ReDOConfig
 
-    def check(self, config: ReDOConfig) -> None:
-        pass
-
     def step_config(self, config: ReDOConfig) -> StepConfig:
         return StepConfig(config.model, config.optimizer, config.restart)
-
-    def keeps_in_files(self, config: ReDOConfig) -> bool:
-        return False
 
     def fresh_state(self, config: ReDOConfig) -> ReDOState:
         seed, zero = jnp.asarray(config.seed, jnp.uint32), jnp.zeros((), jnp.int32)
         return start(self.step_config(config), zero, seed, zero)
-
-    def fresh_chains(
-        self, config: ReDOConfig, seed: int | jax.Array, index: jax.Array
-    ) -> tuple[()]:
-        return ()
-
-    def split_chains(self, state: ReDOState) -> tuple[ReDOState, tuple[()]]:
-        return state, ()
-
-    def join_chains(self, state: ReDOState, chains: tuple[()]) -> ReDOState:
-        return state
 
     def update(
         self,
@@ -198,32 +182,17 @@ class ReDO:
         restarts = state.restarts.astype(jnp.float32)
         return state, (), {**metrics, **norms, "restarts": restarts}
 
-    def test_steps(self, config: ReDOConfig) -> int:
-        return 0
-
-    def segment(
+    def regions(
         self,
-        config: ReDOConfig,
+        config: ReDOModelConfig,
         params: dict[str, Variables],
+        images: jax.Array,
         keys: chex.PRNGKey,
-        images: Any,
-        *,
-        num_steps: int = 0,
-        num_restarts: int = 1,
     ) -> ReDORegions:
-        """The regions of images [B, S, S, 3] uint8; masks do not depend on the keys."""
-        return _segment(config.model, params, keys, jnp.asarray(images))
-
-    def show(
-        self,
-        config: ReDOConfig,
-        params: dict[str, Variables],
-        chains: tuple[()],
-        images: Any,
-        seed: int,
-    ) -> ReDORegions:
-        keys = jax.random.split(jax.random.key(jnp.asarray(seed, jnp.uint32)), len(images))
-        return self.segment(config, params, keys, images)
+        """M's masks, which do not depend on the keys, and a painting of each region."""
+        pi = model.masks(config, params["mask"], images)
+        painted, _ = model.paint(config, params, model.draw_noise(config, keys), pi)
+        return ReDORegions(painted, pi, model.compose(pi, painted))
 
     def advice(self, problem: str) -> str:
         return "try a smaller optimizer.learning_rate or optimizer.mask_learning_rate"
@@ -231,12 +200,3 @@ class ReDO:
 
 def _mean_over(axis_name: str | None, tree: Any) -> Any:
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _segment(
-    config: ReDOModelConfig, params: dict[str, Variables], keys: chex.PRNGKey, images: jax.Array
-) -> ReDORegions:
-    pi = model.masks(config, params["mask"], to_floats(images))
-    painted, _ = model.paint(config, params, model.draw_noise(config, keys), pi)
-    return ReDORegions(painted, pi, model.compose(pi, painted))

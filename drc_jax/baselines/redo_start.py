@@ -58,9 +58,10 @@ def fresh(module: Any, key: chex.PRNGKey, start: str, *inputs: jax.ShapeDtypeStr
 
 
 def orthogonal(kernel: jax.Array) -> jax.Array:
-    """GAIN times the nearest thing to a kernel [..., C_out] whose matrix is orthonormal.
+    """GAIN times an orthonormal kernel of the shape of a Gaussian one, [..., C_out].
 
-    Of the matrix [all but the last, last axis] the rows or the columns are, whichever are fewer.
+    It is Q of the kernel's matrix [all but the last, last axis] = Q R with R's diagonal positive.
+    Its rows or its columns are orthonormal, whichever are fewer.
     """
     matrix = kernel.reshape(-1, kernel.shape[-1])
     is_wide = matrix.shape[0] < matrix.shape[1]

@@ -11,11 +11,10 @@ import optax
 
 from drc_jax.baselines import redo_model as model
 from drc_jax.baselines.redo_model import ReDOModelConfig, Variables
+from drc_jax.baselines.trained import start_key
 from drc_jax.config.fields import check, field
 
 CRITICS = ("discriminator", "estimator")
-# Folded into the seed for the fresh parameters: no training step has this number.
-_START = 2**32 - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,8 +113,7 @@ def make_optimizers(config: ReDOOptimizerConfig) -> dict[str, optax.GradientTran
 
 def start(config: StepConfig, step: jax.Array, seed: jax.Array, restarts: jax.Array) -> ReDOState:
     """Fresh networks and optimizers; a run's first, or those after a restart; traceable."""
-    key = jax.random.fold_in(jax.random.key(seed), _START)
-    networks = model.init(config.model, jax.random.fold_in(key, restarts))
+    networks = model.init(config.model, jax.random.fold_in(start_key(seed), restarts))
     optimizers = make_optimizers(config.optimizer)
     critics = {name: networks.pop(name) for name in CRITICS}
     opt_state = {

@@ -12,11 +12,9 @@ import jax.numpy as jnp
 import optax
 
 from drc_jax.baselines.slots import SlotRegions, to_floats
+from drc_jax.baselines.trained import TrainedMethod, start_key
 from drc_jax.config.fields import check, field
 from drc_jax.ops.optimizers import clipped_adam, updates_of
-
-# Folded into the seed for the fresh parameters: no training step has this number.
-_START = 2**32 - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +76,7 @@ def make_optimizer(config: SlotOptimizerConfig) -> optax.GradientTransformation:
     return clipped_adam(rate, clip_norm=config.clip_norm, b1=config.beta1)
 
 
-class SlotMethod(abc.ABC):
+class SlotMethod(TrainedMethod):
     """A ``drc_jax.runs.method.Method`` of slots; nothing belongs to single images.
 
     A subclass is a frozen dataclass without fields and adds ``name``, ``config_type``, ``advice``
@@ -101,35 +99,13 @@ class SlotMethod(abc.ABC):
         ``keys`` are [B]; ``step`` counts iterations.
         """
 
-    @abc.abstractmethod
-    def regions(
-        self, config: Any, params: Any, images: jax.Array, keys: chex.PRNGKey
-    ) -> SlotRegions:
-        """The slots of images [B, S, S, 3] in [-1, 1] outside of training; ``keys`` are [B]."""
-
-    def check(self, config: Any) -> None:  # noqa: B027 - nothing is refused unless overridden
-        pass
-
     def step_config(self, config: Any) -> StepConfig:
         return StepConfig(config.model, config.optimizer)
 
-    def keeps_in_files(self, config: Any) -> bool:
-        return False
-
     def fresh_state(self, config: Any) -> SlotState:
-        key = jax.random.fold_in(jax.random.key(jnp.asarray(config.seed, jnp.uint32)), _START)
-        params = self.init_params(config.model, key)
+        params = self.init_params(config.model, start_key(config.seed))
         opt_state = make_optimizer(config.optimizer).init(params)
         return SlotState(jnp.zeros((), jnp.int32), params, opt_state)
-
-    def fresh_chains(self, config: Any, seed: int | jax.Array, index: jax.Array) -> tuple[()]:
-        return ()
-
-    def split_chains(self, state: SlotState) -> tuple[SlotState, tuple[()]]:
-        return state, ()
-
-    def join_chains(self, state: SlotState, chains: tuple[()]) -> SlotState:
-        return state
 
     def update(
         self,
@@ -160,36 +136,7 @@ class SlotMethod(abc.ABC):
         params = optax.apply_updates(state.params, updates)
         return SlotState(state.step + 1, params, opt_state), (), metrics
 
-    def test_steps(self, config: Any) -> int:
-        return 0
-
-    def segment(
-        self,
-        config: Any,
-        params: Any,
-        keys: chex.PRNGKey,
-        images: Any,
-        *,
-        num_steps: int = 0,
-        num_restarts: int = 1,
-    ) -> SlotRegions:
-        """The slots of images [B, S, S, 3] uint8; no foreground is chosen (``SlotRegions``)."""
-        return _segment(self, config.model, params, keys, jnp.asarray(images))
-
-    def show(
-        self, config: Any, params: Any, chains: tuple[()], images: Any, seed: int
-    ) -> SlotRegions:
-        keys = jax.random.split(jax.random.key(jnp.asarray(seed, jnp.uint32)), len(images))
-        return self.segment(config, params, keys, images)
-
 
 def largest_area(regions: SlotRegions) -> jax.Array:
     """The mean share of an image that its largest mask has: 1 / K where slots are all alike."""
     return jnp.mean(jnp.max(jnp.mean(regions.pi, axis=(2, 3)), axis=1))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _segment(
-    method: SlotMethod, model: Any, params: Any, keys: chex.PRNGKey, images: jax.Array
-) -> SlotRegions:
-    return method.regions(model, params, to_floats(images), keys)

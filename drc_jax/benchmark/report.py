@@ -61,7 +61,7 @@ def timing_table(timings: Iterable[Timing]) -> str:
             _milliseconds(timing.seconds_min),
             _milliseconds(timing.seconds_median),
             f"{timing.image_steps_per_second:.1f}",
-            f"{timing.gflops_per_second:.1f}",
+            "-" if timing.gflops_per_second is None else f"{timing.gflops_per_second:.1f}",
             _megabytes(timing.peak_bytes or timing.program_bytes),
         )
         rows.append(row)

@@ -24,6 +24,8 @@ class ModelConfig:
         share of all foregrounds together at one half; 0 gives every region the same.
       slot_area_weight: weight of a term beside J, as TV has one, that grows with the parts into
         which slots divide their common area (1.15).
+      slot_contact_weight: weight of a term beside J that counts neighbouring pixels in different
+        slots (1.16).
       generator_channels: channels of the 4x4 base map, then one entry per up-sampling block
         (Table 2). The image side is ``4 * 2 ** (len(generator_channels) - 1)``, at most 4096.
       classifier_channels: one entry per stride-2 convolution of the auxiliary classifiers;
@@ -62,6 +64,7 @@ class ModelConfig:
     num_slots: int = field(1, least=1, most=256)
     slot_offset: float = field(0.0, least=-1e3, most=1e3)
     slot_area_weight: float = field(0.0, least=0, most=_WEIGHT)
+    slot_contact_weight: float = field(0.0, least=0, most=_WEIGHT)
     generator_channels: tuple[int, ...] = field((128, 1024, 512, 256, 128, 64), least=1, most=_SIZE)
     classifier_channels: tuple[int, ...] = field((64, 128, 256, 512, 1024), least=1, most=_SIZE)
     ebm_width: int = field(200, least=1, most=_SIZE)

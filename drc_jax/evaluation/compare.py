@@ -1,7 +1,7 @@
 """Several methods on the same images: which runs belong together, their means and their spread."""
 
+import os
 import statistics
-import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from drc_jax.data.packed.format import PackedSplit
 from drc_jax.errors import UserError
 from drc_jax.evaluation import metrics
 from drc_jax.evaluation.evaluate import evaluate
-from drc_jax.evaluation.regions import InferBatch, Regions
+from drc_jax.evaluation.regions import InferBatch, Watched
 from drc_jax.evaluation.report import Evaluation, Report, Score
 
 COLUMNS = {"fixed": "fixed", "set": "best per set", "image": "best per image"}
@@ -27,6 +27,7 @@ class Entrant(NamedTuple):
       config: what all runs have in common that differ in their seed alone.
       infer_batch: the inference.
       settings: what scores depend on, for the report; JSON only.
+      changed: what its config has that is not the method's default, a text for each field.
       seed: of the training; None for methods without.
       iterations: of the training.
       num_parameters: numbers learnt.
@@ -42,6 +43,7 @@ class Entrant(NamedTuple):
     config: Hashable
     infer_batch: InferBatch
     settings: dict[str, Any]
+    changed: Sequence[str] = ()
     seed: int | None = None
     iterations: int = 0
     num_parameters: int = 0
@@ -68,10 +70,14 @@ class Result(NamedTuple):
     remark: str = ""
 
     @property
+    def is_slots(self) -> bool:
+        """Whether the regions are exchangeable slots, none of which is the background."""
+        return self.evaluation.report.background_slot is not None
+
+    @property
     def column(self) -> str:
         """Which of `COLUMNS` the method's paper reports; for exchangeable slots always ``set``."""
-        is_slots = self.evaluation.report.background_slot is not None
-        return "set" if is_slots else self.entrant.column
+        return "set" if self.is_slots else self.entrant.column
 
     @property
     def masks(self) -> np.ndarray:
@@ -186,14 +192,23 @@ def compare(
     """
     if not entrants:
         raise UserError("there is nothing to compare: give runs, configs, or both")
-    paths = [entrant.path for entrant in entrants]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise UserError(f"{path} is given twice; give every run once")
+    places = [os.path.realpath(entrant.path) for entrant in entrants]
+    for i, place in enumerate(places):
+        if place in places[:i]:
+            raise UserError(f"{entrants[i].path} is given twice; give every run once")
+    same: dict[Hashable, str] = {}
+    for entrant in entrants:
+        key = (*_group(entrant), entrant.seed)
+        if key in same:
+            raise UserError(
+                f"{entrant.path} is the same as {same[key]}: method, config, images, iterations "
+                "and seed; give one of them"
+            )
+        same[key] = entrant.path
     split.require_masks()
     results, failed = [], []
     for entrant in entrants:
-        watched = _Watched(entrant.infer_batch)
+        watched = Watched(entrant.infer_batch)
         try:
             found = evaluate(
                 watched,
@@ -212,31 +227,6 @@ def compare(
     return Comparison(_grouped(results), failed)
 
 
-class _Watched:
-    """An inference that keeps what it cost and the outcomes of its images."""
-
-    def __init__(self, infer_batch: InferBatch) -> None:
-        self._infer_batch = infer_batch
-        self._seconds: list[float] = []  # per image, of each block
-        self._outcomes: list[int] = []
-
-    def __call__(self, images: np.ndarray) -> Regions:
-        begin = time.perf_counter()
-        regions = self._infer_batch(images)
-        np.asarray(regions.pi)  # waits for it
-        self._seconds.append((time.perf_counter() - begin) / len(images))
-        self._outcomes.extend(getattr(regions, "outcomes", ()))
-        return regions
-
-    @property
-    def seconds_per_image(self) -> float | None:
-        return statistics.mean(self._seconds[1:]) if len(self._seconds) > 1 else None
-
-    def outcomes(self, count: int) -> np.ndarray:
-        """Of the first ``count`` images; those after them fill up the last block."""
-        return np.array(self._outcomes[:count], int)
-
-
 def _spread(values: Sequence[float | None]) -> Spread | None:
     """None where a value is None."""
     numbers = [value for value in values if value is not None]
@@ -249,13 +239,16 @@ def _named(
     return None if progress is None else lambda done, total: progress(path, done, total)
 
 
+def _group(entrant: Entrant) -> tuple[Hashable, ...]:
+    """What runs have in common that differ in their seed alone."""
+    return entrant.method, entrant.config, entrant.iterations
+
+
 def _grouped(results: list[Result]) -> list[Group]:
     """Results that differ in their seed alone, together and named."""
     together: dict[Hashable, list[Result]] = {}
     for result in results:
-        entrant = result.entrant
-        key = (entrant.method, entrant.config, entrant.iterations)
-        together.setdefault(key, []).append(result)
+        together.setdefault(_group(result.entrant), []).append(result)
     methods = [found[0].entrant.method for found in together.values()]
     groups = []
     for i, (method, found) in enumerate(zip(methods, together.values(), strict=True)):

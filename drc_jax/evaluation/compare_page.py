@@ -8,18 +8,31 @@ from PIL import Image
 
 from drc_jax import files
 from drc_jax.data.pictures.files import printable
-from drc_jax.evaluation import compare_figures, compare_tables, page
+from drc_jax.evaluation import compare_figures, compare_tables, mask_failures, page
 from drc_jax.evaluation.compare import Comparison, Group
 
 HTML, MARKDOWN, CSV, JSON = "index.html", "table.md", "table.csv", "table.json"
 
 _OVERVIEW = "The same images for all: what each method's first run calls foreground."
 _FIGURES = {
-    "regions": "What the method divides the first images into.",
-    "cut-outs": "What the masks cut out of the first images.",
-    "channels": "The masks of both regions; which of them is the foreground, no method says.",
+    "regions": "What the method divides the first images into: the rows of the paper's Figures 5 "
+    "to 8.",
+    "cut-outs": "What the masks cut out of the first images, as in the paper's Figure 10.",
+    "channels": "The masks of both regions, as in the paper's Figure 11; which of them is the "
+    "foreground, the method does not say.",
 }
-_FAILURES = "The images with the lowest IoU, from the worst, and what went wrong."
+_OBJECTS = (
+    "What the method divides the first images into, as in the paper's Figures 18 and 19: slots in "
+    "the order of their area, cut out, and the region that weighs most at each pixel."
+)
+_SLOTS = (
+    "What each slot paints of the first images where its mask is, as in the paper's Figures 12 to "
+    "15; below, the slot with the largest mask at each pixel, and the mask that is scored."
+)
+_FAILURES = (
+    "The images with the lowest IoU, from the worst, and what went wrong, as in the paper's Figure "
+    "9; the mask is the one that is scored."
+)
 
 
 def write(comparison: Comparison, folder: pathlib.Path) -> None:
@@ -58,11 +71,7 @@ def _page(comparison: Comparison, drawn: dict[str, bytes]) -> str:
         page.paragraph(f"{report.num_images} images of the split {report.split}."),
         page.table(compare_tables.means(comparison)),
         page.paragraph(_sentence(compare_tables.explanation(comparison))),
-        page.paragraph(
-            "Two floors look at no image: every pixel is foreground, and the pixels that are "
-            "foreground in more than half of the training masks. A method that does not beat both "
-            "has found nothing. The third is what a threshold on each image's saturation finds."
-        ),
+        page.paragraph("What the words mean stands at the end of the page."),
         *(
             page.paragraph(f"{printable(path)} has no scores: {printable(why)}")
             for path, why in comparison.failed
@@ -76,13 +85,28 @@ def _page(comparison: Comparison, drawn: dict[str, bytes]) -> str:
         body += [
             page.heading(printable(group.name)),
             page.paragraph(_about(group)),
-            page.figure(drawn[f"{i}_regions"], _FIGURES[group.first.entrant.figure]),
+            page.figure(drawn[f"{i}_regions"], _caption(group)),
             page.paragraph(compare_figures.failure_summary(group.first)),
             page.figure(drawn[f"{i}_failures"], _FAILURES),
             page.paragraph(f"These are {compare_figures.failure_names(group.first)}."),
         ]
-    body += [page.heading("Every run"), page.table(compare_tables.every_run(comparison))]
+    body += [
+        page.heading("Every run"),
+        page.table(compare_tables.every_run(comparison)),
+        page.heading("Words"),
+        page.terms(compare_tables.terms(comparison)),
+        page.heading("What goes wrong", 3),
+        page.terms(mask_failures.KINDS),
+    ]
     return page.page(f"Comparison: {methods}", body)
+
+
+def _caption(group: Group) -> str:
+    """Of the picture of a method's regions."""
+    if group.first.is_slots:
+        return _SLOTS
+    is_of_objects = group.first.evaluation.report.num_regions > 2
+    return _OBJECTS if is_of_objects else _FIGURES[group.first.entrant.figure]
 
 
 def _about(group: Group) -> str:
@@ -90,14 +114,21 @@ def _about(group: Group) -> str:
     entrant, report = group.first.entrant, group.first.evaluation.report
     seed = "" if entrant.seed is None else f", seed {entrant.seed}"
     text = f"Pictures are of {printable(entrant.path)}{seed}."
+    if "trained_on" in entrant.settings:
+        text += f" It was trained on {printable(entrant.settings['trained_on'])}."
+    if entrant.changed:
+        text += f" What its config sets: {printable(', '.join(entrant.changed))}."
     if report.background_slot is not None:
-        way = "all slots combined" if report.headline == "combined" else "one background slot"
+        scores = {name: compare_tables.both(score) for name, score in report.scores.items()}
+        better = "the second" if report.headline == "combined" else "the first"
         text += (
-            f" Scored by {way}, the better of the two ways of the paper's appendix E; the "
-            f"background slot is {report.background_slot + 1} of {report.num_regions}."
+            " In the two ways of the paper's appendix E, its IoU / Dice is "
+            f"{scores['background_slot']} where all but slot {report.background_slot + 1} of "
+            f"{report.num_regions} is foreground, {scores['combined']} where every pixel is that a "
+            f"slot claims; {better} is the better one."
         )
     elif group.first.column == "set":
-        text += f" Masks are {'complemented' if report.is_flipped else 'as found'}, for all images."
+        text += f" Mask {2 if report.is_flipped else 1} is the foreground that is scored, always."
     return text
 
 

@@ -99,6 +99,7 @@ def to_markdown(comparison: Comparison) -> str:
         _markdown(costs(comparison)),
         *map(_md, remarks(comparison)),
         _markdown(every_run(comparison)),
+        "\n".join(f"- {_md(word)}: {_md(text)}." for word, text in terms(comparison).items()),
     ]
     parts += [f"{_md(path)} has no scores: {_md(why)}" for path, why in comparison.failed]
     return "\n\n".join(parts) + "\n"
@@ -177,16 +178,51 @@ def explanation(comparison: Comparison) -> str:
     text = (
         "cells are IoU / Dice x100, mean ± standard deviation over the runs. Columns must not be "
         "compared with each other: fixed uses no truth, the others choose orientation or slots "
-        "by the true masks. * is what the method's paper reports. Times are those of the machines "
-        "at the time: of training the iterations alone, without compiling, drawing and saving; of "
-        "inference all blocks of images but the first, which may compile."
+        "by the true masks. * is what the method's paper reports."
     )
     labels = comparison.report.labels
-    if labels is not None and labels.foreground_ari is None:
+    if labels is None and any(group.first.is_slots for group in comparison.groups):
+        text += " No FG-ARI: the data have no instance labels."
+    elif labels is not None and labels.foreground_ari is None:
         text += " No FG-ARI: no image has two objects or more."
     elif labels is not None:
         text += f" FG-ARI is over the {labels.num_several} images of two objects or more."
     return text
+
+
+def terms(comparison: Comparison) -> dict[str, str]:
+    """The words of the tables and what they mean."""
+    meanings = {
+        "IoU": "pixels in both the found mask and the true one, divided by those in either; the "
+        "mean over the images",
+        "Dice": "twice the pixels in both masks, divided by the sum of their sizes; likewise",
+        "fixed": "the foreground that the method itself names, without a look at the truth; "
+        "exchangeable slots name none",
+        "best per set": "one choice for all images, by the true masks: of two regions which is the "
+        "foreground, of slots the better of the two ways of the paper's appendix E (all but one "
+        "slot, or every pixel that a slot claims)",
+        "best per image": "the same choice for every image, of slots which one is the background: "
+        "flatters every method",
+        "all foreground, mean mask": "floors that look at no image: every pixel, or the pixels "
+        "that are foreground in more than half of the training masks. A method that does not beat "
+        "both has found nothing",
+        "saturation": "a floor without training: the pixels above Otsu's threshold of each image's "
+        "saturation",
+        "FG-ARI": "adjusted Rand index of the pixels of true objects: 100 where each object has a "
+        "label of its own, about 0 for chance. It does not see the background",
+        "ARI": "the same of all pixels, the background being one more object",
+        "matched mIoU": "mean IoU of the objects with the slots that the best one-to-one "
+        "assignment gives them",
+        "error": "mean difference of pixels in [-1, 1] between image and reconstruction; not a "
+        "score of masks, and 0 where a method keeps the image itself",
+        "training time": "of the iterations alone, without compiling, drawing and saving, on the "
+        "machine of that time",
+        "inference of an image": "the mean over all blocks of images but the first, which may "
+        "compile",
+    }
+    if comparison.report.labels is None:
+        meanings = {word: text for word, text in meanings.items() if word not in OBJECTS.values()}
+    return meanings
 
 
 def both(score: Score) -> str:

@@ -10,6 +10,7 @@ from drc_jax.data.pictures import crops, decode
 from drc_jax.data.pictures.crops import Window
 from drc_jax.data.pictures.images import resize_image
 from drc_jax.evaluation import pictures
+from drc_jax.evaluation.label_metrics import ACTIVE_SHARE
 from drc_jax.evaluation.refine import refined
 
 CROPS = ("stretch", "centre", "letterbox")
@@ -74,6 +75,7 @@ def files(
     photo: np.ndarray,
     weight: np.ndarray,
     background: np.ndarray,
+    pi: np.ndarray,
     crop: str,
     soft: bool,
     file_format: str,
@@ -85,6 +87,7 @@ def files(
       photo: uint8 [H, W, 3].
       weight: float32 [S, S] in [0, 1], the foreground's weight pi_f.
       background: float32 [S, S, 3] in [-1, 1].
+      pi: float32 [K, S, S], the mixing weights of the foregrounds and the background.
       crop, soft, file_format, refine: see `extract.extract`.
 
     Returns:
@@ -105,8 +108,6 @@ def files(
     # Twice: blended by pi_f itself, a ghost of the object would stay inside the mask.
     generated = from_square(painted, width, height, crop)
     scene = Image.composite(generated, picture, _grey(2 * share))
-    cut_out = picture.copy()
-    cut_out.putalpha(alpha)
     ending = f".{file_format}"
     panes = {
         "picture": picture,
@@ -114,12 +115,29 @@ def files(
         "cut-out": _on_grey(picture, alpha),
         "background": scene,
     }
-    return {
+    made = {
         "masks": (ending, _encoded(mask, file_format)),
-        "cutouts": (ending, _encoded(cut_out, file_format)),
+        "cutouts": (ending, _encoded(_with_alpha(picture, alpha), file_format)),
         "backgrounds": (ending, _encoded(scene, file_format)),
-        "side_by_side": (".jpg", _encoded(_side_by_side(panes), "jpeg")),
     }
+    for k, square in enumerate(_objects(pi)):
+        found = from_square(Image.fromarray(square), width, height, crop, edges_of)
+        alpha = _grey(np.asarray(found))
+        panes[f"object {k + 1}"] = _on_grey(picture, alpha)
+        made[f"objects/{k + 1}"] = (ending, _encoded(_with_alpha(picture, alpha), file_format))
+    return {**made, "side_by_side": (".jpg", _encoded(_side_by_side(panes), "jpeg"))}
+
+
+def _objects(pi: np.ndarray) -> np.ndarray:
+    """The weights [n, S, S] of the foregrounds that hold pixels, the largest first.
+
+    None where there is one foreground alone, which is then all that is cut out.
+    """
+    if len(pi) < 3:
+        return pi[:0]
+    held = np.bincount(pi.argmax(axis=0).ravel(), minlength=len(pi))[:-1]
+    order = np.argsort(-held, kind="stable")
+    return pi[order[held[order] >= ACTIVE_SHARE * pi[0].size]]
 
 
 def slot_files(
@@ -156,8 +174,7 @@ def slot_files(
     for k, share in enumerate(shares):
         alpha = _grey(share)
         panes[f"slot {k + 1}"] = _on_grey(picture, alpha)
-        cut_out = picture.copy()
-        cut_out.putalpha(alpha)
+        cut_out = _with_alpha(picture, alpha)
         made[f"masks/slot_{k + 1}"] = (ending, _encoded(_mask(share, soft), file_format))
         made[f"cutouts/slot_{k + 1}"] = (ending, _encoded(cut_out, file_format))
     made["side_by_side"] = (".jpg", _encoded(_side_by_side(panes), "jpeg"))
@@ -179,6 +196,13 @@ def _grey(share: np.ndarray) -> Image.Image:
 def _mask(share: np.ndarray, soft: bool) -> Image.Image:
     """Shares in [0, 1] themselves, or where they are more than one half."""
     return _grey(share if soft else np.where(share > 0.5, np.float32(1), np.float32(0)))
+
+
+def _with_alpha(picture: Image.Image, alpha: Image.Image) -> Image.Image:
+    """A picture with a transparency."""
+    cut_out = picture.copy()
+    cut_out.putalpha(alpha)
+    return cut_out
 
 
 def _on_grey(picture: Image.Image, alpha: Image.Image) -> Image.Image:

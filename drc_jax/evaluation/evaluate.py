@@ -27,7 +27,7 @@ class _Kept:
         count, side = len(split), split.info.image_size
         self._split = split
         self.errors = np.zeros(count)
-        self.labels: np.ndarray = np.zeros((count, side, side), np.uint8)
+        self.labels: np.ndarray = np.zeros((count, side, side), np.uint16)
         self.foreground: np.ndarray = np.zeros((count, side, side), bool)
         self.saturated: np.ndarray = np.zeros((count, side, side), bool)
         self.slots: metrics.SlotMasks | None = None  # where regions have no foreground

@@ -59,6 +59,11 @@ def extract(
                                 and blended into it around there, by 2 pi_f
         side_by_side/a/b.jpg    the picture and the three others, small
 
+    Of DRC with several slots also every object, a slot that holds 0.5 % of the pixels or more, the
+    largest first:
+
+        objects/1/a/b.png       the picture with the slot's weight as its transparency
+
     Of a method of exchangeable slots there is no foreground to cut out, so every slot is:
 
         masks/slot_1/a/b.png    white where the slot's weight is more than 0.5, or that weight
@@ -120,7 +125,7 @@ def extract(
                         made = cutouts.slot_files(photo, regions.pi[i], *options)
                     else:
                         weight, background = regions.foreground_weight[i], regions.images[i, -1]
-                        made = cutouts.files(photo, weight, background, *options)
+                        made = cutouts.files(photo, weight, background, regions.pi[i], *options)
                     for kind, (ending, content) in made.items():
                         path = root / kind / f"{stems[name]}{ending}"
                         path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,10 +142,8 @@ def extract(
 
 def _infer(infer_batch: InferBatch, squares: np.ndarray) -> HostRegions | None:
     """The regions of a block's pictures uint8 [n, S, S, 3]; None where all chains diverged."""
-    # Filled up, so that every block has the shape that one program was compiled for.
-    places = np.minimum(np.arange(block_size()), len(squares) - 1)
     try:
-        return infer_on_host(infer_batch, squares[places])
+        return infer_on_host(infer_batch, squares)
     except NonFiniteError:
         return None
 

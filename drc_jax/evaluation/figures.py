@@ -19,6 +19,7 @@ def write(evaluation: Evaluation, folder: pathlib.Path) -> None:
         SPLIT_best.png, SPLIT_worst.png    the images of highest and lowest reported IoU, the
                                   latter with what went wrong
         SPLIT_failures.png        of several objects, if any: the largest failures of each kind
+        SPLIT_removed.png         the first images without each of their slots, of DRC with several
 
     Args:
       evaluation: what to draw.
@@ -38,6 +39,11 @@ def write(evaluation: Evaluation, folder: pathlib.Path) -> None:
     failed = failures(evaluation)
     if failed is not None:
         pictures.save_png(folder / f"{split}_failures.png", failed)
+    shown = evaluation.shown
+    if slot_pictures.are_objects(shown):
+        observed = np.asarray(evaluation.observed[: len(shown.pi)])
+        removed = slot_pictures.removal_grid(observed, shown)
+        pictures.save_png(folder / f"{split}_removed.png", removed)
 
 
 def failures(evaluation: Evaluation) -> np.ndarray | None:

@@ -53,15 +53,12 @@ class HeldOut:
           NonFiniteError: if the regions are not finite.
         """
         begin = time.monotonic()
-        count, size = len(self._images), block_size()
-        found = []
-        for start in range(0, count, size):
-            # Filled up, so that the last block has the shape the others were compiled for.
-            places = np.minimum(np.arange(start, start + size), count - 1)
-            regions = infer_on_host(infer_batch, self._images[places])
+        found, size = [], block_size()
+        for start in range(0, len(self._images), size):
+            regions = infer_on_host(infer_batch, self._images[start : start + size])
             if not regions.is_finite().all():
                 raise NonFiniteError("the regions of held-out images are not finite")
-            found.append(regions.take(slice(min(size, count - start))))
+            found.append(regions)
         pi = np.concatenate([regions.pi for regions in found])
         scores: dict[str, float] = {}
         if found[0].foreground_weight is None:

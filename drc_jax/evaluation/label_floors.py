@@ -40,7 +40,7 @@ def cluster_labels(images: np.ndarray, num_clusters: int) -> np.ndarray:
 
     Args:
       images: uint8 [N, H, W, 3].
-      num_clusters: clusters in an image.
+      num_clusters: clusters in an image; no more than it has pixels.
 
     Returns:
       int [N, H, W]: 0 the background, 1 to ``num_clusters`` the other clusters.
@@ -58,6 +58,7 @@ def cluster_labels(images: np.ndarray, num_clusters: int) -> np.ndarray:
 
 def _k_means(points: np.ndarray, num_clusters: int) -> np.ndarray:
     """The cluster int [P] of each point [P, D]; that of the least squared distances."""
+    num_clusters = min(num_clusters, len(points))
     rng = np.random.default_rng(0)
     tries = []
     for _ in range(_RESTARTS):

@@ -8,6 +8,22 @@ from drc_jax.evaluation import metrics
 BAD_IOU = 0.5
 """Below this an image counts as a failure."""
 
+KINDS = {
+    "nothing found": "the mask is empty, or as good as",
+    "all foreground": "the mask is the whole image, or as good as",
+    "sides exchanged": "the mask's complement fits better, and well",
+    "wrong place": "less than half of the mask is right, and less than half of the truth is found",
+    "background taken, bright": "less than half of the mask is right, and the wrong pixels are "
+    "brighter than the background that the mask leaves out, by a tenth of the range",
+    "background taken, dark": "the same, and they are darker",
+    "background taken, alike": "the same, and they are about as bright",
+    "part missed, alike": "less than half of the truth is found, and the mean colour of what is "
+    "missed is nearer to that of the background left out than to that of what is found",
+    "part missed, unlike": "the same, and it is not",
+    "outline off": "none of these",
+}
+"""What can be wrong with a mask, in the order in which it is looked for."""
+
 _NOTHING, _ALL = 0.005, 0.995  # predicted shares that are as good as none and all
 _AT_ONCE = 256  # images in memory
 _BRIGHTER = 0.1  # of the mean of the channels in [0, 1]
@@ -16,15 +32,7 @@ _BRIGHTER = 0.1  # of the mean of the channels in [0, 1]
 def what_went_wrong(observed: np.ndarray, pred: np.ndarray, true: np.ndarray) -> list[str]:
     """In a few words for each image, how its mask differs most from the truth.
 
-    In this order: ``nothing found``; ``all foreground``; ``sides exchanged``, where the complement
-    fits better, and well; ``wrong place``, where less than half of the mask is right and less than
-    half of the truth is found; ``background taken`` and ``part missed``, where one of both is so;
-    else ``outline off``. Two of these have a second word on the colours:
-
-    - ``background taken, bright`` or ``dark``: the wrong pixels of the mask are brighter or darker
-      than the background that it leaves out, by a tenth of the range; else ``alike``;
-    - ``part missed, alike``: the missing pixels' mean colour is nearer to that of the background
-      that the mask leaves out than to that of the part that is found; else ``unlike``.
+    The first of `KINDS` that is so.
 
     Args:
       observed: uint8 [N, H, W, 3].
@@ -41,18 +49,19 @@ def what_went_wrong(observed: np.ndarray, pred: np.ndarray, true: np.ndarray) ->
     brighter = (taken - left).mean(-1)
     away = np.linalg.norm(missed - left, axis=-1)
     is_alike = away < np.linalg.norm(missed - _colours(observed, pred & true), axis=-1)
-    kinds = {
-        "nothing found": shares < _NOTHING,
-        "all foreground": shares > _ALL,
-        "sides exchanged": is_exchanged,
-        "wrong place": ~precise & ~found,
-        "background taken, bright": ~precise & (brighter > _BRIGHTER),
-        "background taken, dark": ~precise & (brighter < -_BRIGHTER),
-        "background taken, alike": ~precise,
-        "part missed, alike": ~found & is_alike,
-        "part missed, unlike": ~found,
-    }
-    return np.select(list(kinds.values()), list(kinds), "outline off").tolist()
+    *kinds, rest = KINDS
+    is_so = [
+        shares < _NOTHING,
+        shares > _ALL,
+        is_exchanged,
+        ~precise & ~found,
+        ~precise & (brighter > _BRIGHTER),
+        ~precise & (brighter < -_BRIGHTER),
+        ~precise,
+        ~found & is_alike,
+        ~found,
+    ]
+    return np.select(is_so, kinds, rest).tolist()
 
 
 def summary(

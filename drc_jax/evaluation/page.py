@@ -2,7 +2,7 @@
 
 import base64
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -34,8 +34,10 @@ img {{ display: block; border-radius: 4px; }}
   overflow-x: auto; margin: 1em 0; }}
 .row figure, .row .scroll {{ margin: 0; }}
 .row img {{ max-width: 100%; height: auto; }}
-@media (max-width: 40em) {{ th:first-child, td:first-child {{ max-width: 9em; overflow: hidden;
-  text-overflow: ellipsis; }} }}
+dt {{ font-weight: 600; margin-top: .6em; }}
+dd {{ margin-left: 1.5em; max-width: 48em; }}
+@media (max-width: 40em) {{ th:first-child, td:first-child {{ min-width: 8.5em; max-width: 9em;
+  white-space: normal; overflow-wrap: anywhere; }} }}
 </style>
 </head>
 <body>
@@ -73,6 +75,15 @@ def heading(text: str, level: int = 2) -> str:
 def paragraph(text: str) -> str:
     """A paragraph of plain text."""
     return f"<p>{html.escape(text)}</p>"
+
+
+def terms(meanings: Mapping[str, str]) -> str:
+    """A list of words and what they mean, plain texts."""
+    items = (
+        f"<dt>{html.escape(word)}</dt><dd>{html.escape(text)}</dd>"
+        for word, text in meanings.items()
+    )
+    return "<dl>\n" + "\n".join(items) + "\n</dl>"
 
 
 def figure(png: bytes, caption: str) -> str:

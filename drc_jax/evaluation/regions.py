@@ -1,5 +1,7 @@
 """What evaluation asks of a method: the regions of a batch of images, checked on the host."""
 
+import statistics
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -48,6 +50,32 @@ def block_size() -> int:
     return 8 if jax.default_backend() == "cpu" else 32
 
 
+class Watched:
+    """An inference that keeps what it cost and the ``outcomes`` of its images, where it has any."""
+
+    def __init__(self, infer_batch: InferBatch) -> None:
+        self._infer_batch = infer_batch
+        self._seconds: list[float] = []  # per image, of each block
+        self._outcomes: list[int] = []
+
+    def __call__(self, images: np.ndarray) -> Regions:
+        begin = time.perf_counter()
+        regions = self._infer_batch(images)
+        np.asarray(regions.pi)  # waits for it
+        self._seconds.append((time.perf_counter() - begin) / len(images))
+        self._outcomes.extend(getattr(regions, "outcomes", ()))
+        return regions
+
+    @property
+    def seconds_per_image(self) -> float | None:
+        """Without the first block, which may compile; None where there is no other."""
+        return statistics.mean(self._seconds[1:]) if len(self._seconds) > 1 else None
+
+    def outcomes(self, count: int) -> np.ndarray:
+        """Of the first ``count`` images; those after them fill up the last block."""
+        return np.array(self._outcomes[:count], int)
+
+
 class HostRegions(NamedTuple):
     """`Regions` as float32 NumPy arrays of checked shapes."""
 
@@ -67,8 +95,8 @@ class HostRegions(NamedTuple):
         return np.all([np.isfinite(x).reshape(batch, -1).all(1) for x in arrays], axis=0)
 
     def labels(self) -> np.ndarray:
-        """The region that weighs most at each pixel, uint8 [B, H, W]; K - 1 is the background."""
-        return self.pi.argmax(axis=1).astype(np.uint8)
+        """The region that weighs most at each pixel, uint16 [B, H, W]; K - 1 is the background."""
+        return self.pi.argmax(axis=1).astype(np.uint16)
 
 
 def infer_on_host(infer_batch: InferBatch, images: np.ndarray) -> HostRegions:
@@ -76,20 +104,22 @@ def infer_on_host(infer_batch: InferBatch, images: np.ndarray) -> HostRegions:
 
     Args:
       infer_batch: the inference.
-      images: uint8 [B, S, S, 3]; to get the same bits for an image whatever the others are, B is
-        `block_size` always.
+      images: uint8 [n, S, S, 3], n at most `block_size`; fewer are filled up for the inference, so
+        that it compiles once and an image has the same bits whatever the others are.
 
     Returns:
-      The regions of the B images. Some may have values that are not finite.
+      The regions of the n images. Some may have values that are not finite.
 
     Raises:
       NonFiniteError: if a sampler has no finite values for any of the images.
       ValueError: if ``infer_batch`` returns wrong shapes.
     """
+    places = np.minimum(np.arange(block_size()), len(images) - 1)
+    filled = images[places]
     with warnings.catch_warnings():
         # Of values that are not finite; whoever calls looks for these.
         warnings.simplefilter("ignore", RuntimeWarning)
-        found = infer_batch(images)
+        found = infer_batch(filled)
     weight = found.foreground_weight
     regions = HostRegions(
         images=np.asarray(found.images, np.float32),
@@ -98,13 +128,13 @@ def infer_on_host(infer_batch: InferBatch, images: np.ndarray) -> HostRegions:
         foreground_weight=None if weight is None else np.asarray(weight, np.float32),
     )
     count = regions.pi.shape[1] if regions.pi.ndim == 4 else 0
-    mixed = (len(images), count, *images.shape[1:3])
-    expected = ((*mixed, 3), mixed, images.shape, images.shape[:3])
-    shapes = tuple(images.shape[:3] if array is None else array.shape for array in regions)
+    mixed = (len(filled), count, *filled.shape[1:3])
+    expected = ((*mixed, 3), mixed, filled.shape, filled.shape[:3])
+    shapes = tuple(filled.shape[:3] if array is None else array.shape for array in regions)
     if count < 2 or shapes != expected:
         raise ValueError(
             f"infer_batch must return images [B, K, S, S, 3], pi [B, K, S, S], reconstruction "
             f"[B, S, S, 3] and foreground_weight [B, S, S] or None with K >= 2 for images "
-            f"{list(images.shape)}, got {', '.join(map(str, shapes))}"
+            f"{list(filled.shape)}, got {', '.join(map(str, shapes))}"
         )
-    return regions
+    return regions.take(slice(len(images)))

@@ -168,7 +168,7 @@ class Evaluation(NamedTuple):
       observed: uint8 [N, S, S, 3]; read when indexed.
       true, predicted: bool [N, S, S], true and inferred foreground, that of the headline.
       true_labels: uint8 [N, S, S], 0 the background; read when indexed; None for data without.
-      labels: uint8 [N, S, S], the region that weighs most at each pixel.
+      labels: uint16 [N, S, S], the region that weighs most at each pixel.
       shown: the regions of the first images.
     """
 

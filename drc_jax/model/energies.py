@@ -78,7 +78,7 @@ def posterior_energy(
 ) -> Float[Array, " b"]:
     """U1(z) = U0(z) + w (tv_weight TV(I_b') - sum_i J_i(z, x)), w = langevin_weight (1.10).
 
-    With a ``slot_area_weight`` also w times (1.15).
+    With a ``slot_area_weight`` also w times (1.15), with a ``slot_contact_weight`` (1.16).
 
     Args:
       config: the model.
@@ -98,22 +98,22 @@ def posterior_energy(
 
 
 class ImageTerms(NamedTuple):
-    """What an image adds to U1, before ``langevin_weight``; the area as ``None`` where it is off.
+    """What an image adds to U1, before ``langevin_weight``; ``slots`` is ``None`` where off.
 
     Attributes:
       variation: [B], tv_weight TV(I_b').
       log_likelihood: [B], sum_i J_i.
-      area: [B], slot_area_weight times (1.15).
+      slots: [B], slot_area_weight times (1.15) and slot_contact_weight times (1.16).
     """
 
     variation: jax.Array
     log_likelihood: jax.Array
-    area: jax.Array | None
+    slots: jax.Array | None
 
     def energy(self) -> jax.Array:
-        """tv_weight TV(I_b') - sum_i J_i, and the area, [B]."""
+        """tv_weight TV(I_b') - sum_i J_i, and what slots cost, [B]."""
         misfit = self.variation - self.log_likelihood
-        return misfit if self.area is None else misfit + self.area
+        return misfit if self.slots is None else misfit + self.slots
 
 
 class EnergyParts(NamedTuple):
@@ -124,14 +124,14 @@ class EnergyParts(NamedTuple):
       norm: |z|^2 / 2.
       likelihood: - w sum_i J_i.
       variation: w tv_weight TV(I_b').
-      area: w slot_area_weight times (1.15); 0 where it is off.
+      slots: w times (1.15) and (1.16), each with its weight; 0 where both are off.
     """
 
     prior: jax.Array
     norm: jax.Array
     likelihood: jax.Array
     variation: jax.Array
-    area: jax.Array
+    slots: jax.Array
 
 
 def energy_parts(
@@ -161,14 +161,14 @@ def energy_parts(
         norm=0.5 * jnp.sum(jnp.square(z), axis=-1),
         likelihood=-weight * terms.log_likelihood,
         variation=weight * terms.variation,
-        area=jnp.zeros_like(prior) if terms.area is None else weight * terms.area,
+        slots=jnp.zeros_like(prior) if terms.slots is None else weight * terms.slots,
     )
 
 
 def image_energy(
     config: ModelConfig, rendered: Regions, x: Float[Array, "b h w 3"]
 ) -> Float[Array, " b"]:
-    """tv_weight TV(I_b') - sum_i J_i, and (1.15): what U1 has beyond U0.
+    """tv_weight TV(I_b') - sum_i J_i, (1.15) and (1.16): what U1 has beyond U0.
 
     Args:
       config: the model.
@@ -189,8 +189,23 @@ def image_terms(config: ModelConfig, rendered: Regions, x: Float[Array, "b h w 3
     return ImageTerms(
         variation=config.tv_weight * ops.total_variation(images.at("region", -1)),
         log_likelihood=j.pixel_sums(),
-        area=config.slot_area_weight * slot_area(log_pi) if config.slot_area_weight else None,
+        slots=slot_cost(config, log_pi),
     )
+
+
+def slot_cost(config: ModelConfig, log_pi: Planes) -> Float[Array, " b"] | None:
+    """What dividing pixels among slots costs: (1.15) and (1.16), each with its weight.
+
+    Args:
+      config: the model.
+      log_pi: from ``Regions.planes``.
+
+    Returns:
+      [B]; ``None`` where both weights are 0.
+    """
+    terms = ((config.slot_area_weight, slot_area), (config.slot_contact_weight, slot_contact))
+    costs = [weight * term(log_pi) for weight, term in terms if weight]
+    return functools.reduce(jnp.add, costs) if costs else None
 
 
 def slot_area(log_pi: Planes) -> Float[Array, " b"]:
@@ -208,6 +223,29 @@ def slot_area(log_pi: Planes) -> Float[Array, " b"]:
     areas = [jnp.sum(plane, axis=(1, 2)) for plane in slots.planes]
     parts = functools.reduce(jnp.add, [jnp.sqrt(1.0 + area) for area in areas])
     return parts - jnp.sqrt(1.0 + functools.reduce(jnp.add, areas))
+
+
+def slot_contact(log_pi: Planes) -> Float[Array, " b"]:
+    """Expected number of neighbouring pixels that are in different slots (1.16).
+
+    Each pixel's region is drawn from pi. Neighbours are beside or below each other. A slot that
+    touches the background only costs nothing, and one slot costs 0 to the bit.
+
+    Args:
+      log_pi: from ``Regions.planes``.
+
+    Returns:
+      [B].
+    """
+    slots = ops.each(jnp.exp, log_pi.at("region", slice(0, -1)))
+
+    def both(plane: Float[Array, "b h w"]) -> Float[Array, " b"]:
+        """Expected number of neighbours that are both in the slots of a plane."""
+        across = jnp.sum(plane[:, :, 1:] * plane[:, :, :-1], axis=(1, 2))
+        return across + jnp.sum(plane[:, 1:] * plane[:, :-1], axis=(1, 2))
+
+    (any_slot,) = slots.sum("region").planes
+    return both(any_slot) - functools.reduce(jnp.add, [both(plane) for plane in slots.planes])
 
 
 def expected_log_likelihood(

@@ -75,8 +75,8 @@ def generator_loss(
       ``pseudo_label_background`` with the monitors ``mean_pi_foreground`` and
       ``reconstruction_error`` (mean absolute error), all scalars. With several slots also
       ``active_slots``, how many have a share of the pixels, and ``largest_slot``, the largest
-      share; both are means over images. With a ``slot_area_weight`` also ``slot_area``, the term
-      (1.15) per pixel.
+      share; both are means over images. With a ``slot_area_weight`` or ``slot_contact_weight`` also
+      ``slot_cost``, their weighted terms (1.15) and (1.16) per pixel.
 
     Raises:
       UserError: if images or latents are not what ``as_images`` takes.
@@ -120,9 +120,10 @@ def generator_loss(
         * (aux["pseudo_label_foreground"] + aux["pseudo_label_background"])
         + config.orthogonality_weight * aux["orthogonality"]
     )
-    if config.slot_area_weight:
-        aux["slot_area"] = jnp.mean(energies.slot_area(log_pi)) / side**2
-        loss = loss + config.slot_area_weight * aux["slot_area"]
+    slot_cost = energies.slot_cost(config, log_pi)
+    if slot_cost is not None:
+        aux["slot_cost"] = jnp.mean(slot_cost) / side**2
+        loss = loss + aux["slot_cost"]
     return loss, aux
 
 

@@ -137,7 +137,7 @@ def chains(
                 if traced:
                     pieces = iter([(last, advance(z, first, last))] if first < last else [])
                 else:
-                    pieces = _in_pieces(advance, z, first, last, every)
+                    pieces = in_pieces(advance, z, first, last, every)
                 for step, z in pieces:
                     yield Chain(restart, step, z)
 
@@ -208,16 +208,24 @@ def _advance(
     )
 
 
-def _in_pieces(
+def in_pieces(
     advance: Callable[[Array, int, int], Array],
     z: Array,
     first_step: int,
     last_step: int,
-    every: int | None,
+    every: int | None = None,
 ) -> Iterator[tuple[int, Array]]:
-    """A chain's steps done and latents after each piece: up to multiples of ``every``.
+    """Runs a chain in pieces, so that Ctrl-C is noticed between two of them.
 
-    With None pieces double until they last about a second.
+    Args:
+      advance: takes latents and the numbers of the first step and of that after the last.
+      z: the latents before ``first_step``.
+      first_step, last_step: of the whole chain.
+      every: a piece ends at each multiple of it; with None pieces double until they last about a
+        second.
+
+    Returns:
+      An iterator over the steps done and the latents, after each piece.
     """
     done, piece = first_step, 1
     while done < last_step:

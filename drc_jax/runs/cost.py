@@ -7,14 +7,16 @@ import statistics
 from drc_jax.runs.workdir import LOG_FILE
 
 
-def training_seconds(workdir: pathlib.Path) -> float | None:
-    """How long the iterations took that lead to the newest line of ``metrics.jsonl``.
+def training_seconds(workdir: pathlib.Path, iterations: int) -> float | None:
+    """How long a run's first iterations took, by ``metrics.jsonl``.
 
     Each line's speed counts for the iterations since the line before; lines without one, as the
-    first after a compile, get the median of the others. Compiling, drawing and saving are left out.
+    first after a compile, and iterations after the last line get the median of the others.
+    Compiling, drawing and saving are left out.
 
     Args:
       workdir: a run's folder.
+      iterations: how many; those of a checkpoint, which may be fewer than the lines tell of.
 
     Returns:
       Seconds; None where no line has a speed.
@@ -36,6 +38,7 @@ def training_seconds(workdir: pathlib.Path) -> float | None:
         return None
     usual, total, before = statistics.median(known), 0.0, 0
     for step in sorted(speeds):
-        total += (step - before) / (speeds[step] or usual)
-        before = step
-    return total
+        until = min(step, iterations)
+        total += (until - before) / (speeds[step] or usual)
+        before = until
+    return total + (iterations - before) / usual

@@ -9,22 +9,21 @@ import jax
 import numpy as np
 
 from drc_jax.baselines import grabcut
-from drc_jax.config import RunConfig, to_dict
+from drc_jax.config import described, to_dict
 from drc_jax.data.packed.format import PackedSplit
 from drc_jax.data.training_images import check_size, data_folder
 from drc_jax.errors import UserError
 from drc_jax.evaluation.compare import Entrant
 from drc_jax.inference import Progress
+from drc_jax.runs import workdir
 from drc_jax.runs.cost import training_seconds
-from drc_jax.runs.method import find
-from drc_jax.runs.trained import Run, load_run
+from drc_jax.runs.trained import Run, load_run, open_untrained
 
 _FIGURES = {"grabcut": "cut-outs", "redo": "channels"}
-# ReDO's regions are exchangeable, and its first one is the foreground by chance alone.
-_COLUMNS = {"redo": "set"}
+COLUMNS = {"redo": "set"}
+"""The column of scores of methods with two exchangeable regions, of which chance makes one the
+first."""
 _SUMMARIES = {"grabcut": grabcut.summary}
-# What does not change the result of a run of given length, or is not of the method.
-_APART = ("seed", "iterations", "log_every", "image_every", "checkpoint_every", "keep_checkpoints")
 
 
 def of_run(
@@ -48,15 +47,15 @@ def of_run(
         check_size(run.config, split)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    config = {name: value for name, value in to_dict(run.config).items() if name not in _APART}
-    config["data"] = {**config["data"], "path": ""}
+    config = workdir.identity(pathlib.Path(path), run.config)
+    del config["seed"]
     entrant = _entrant(run, path, config, seed, steps, progress)
     return entrant._replace(
         settings={**entrant.settings, "trained_on": str(data_folder(run.config))},
         seed=run.config.seed,
         iterations=run.step,
         num_parameters=num_parameters(run.params),
-        training_seconds=training_seconds(pathlib.Path(path)),
+        training_seconds=training_seconds(pathlib.Path(path), run.step),
     )
 
 
@@ -71,12 +70,11 @@ def of_config(config: Any, path: str, *, seed: int) -> Entrant:
     Raises:
       UserError: if the method needs training, or lacks a package that it works with.
     """
-    if isinstance(config, RunConfig):
-        raise UserError(f"{path}: {config.method} is trained; give its runs' folders with --runs")
-    run = Run(find(config.method), config, None, 0)
-    entrant = _entrant(run, path, to_dict(config), seed, 0)
-    entrant.infer_batch(np.zeros((1, 8, 8, 3), np.uint8))  # what is not installed shows now
-    return entrant
+    try:
+        run = open_untrained(config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return _entrant(run, path, to_dict(config), seed, 0)
 
 
 def _entrant(
@@ -87,7 +85,7 @@ def _entrant(
     steps: int,
     progress: Progress | None = None,
 ) -> Entrant:
-    steps = (steps or run.method.test_steps(run.config)) if run.method.test_steps(run.config) else 0
+    steps = run.sampler_steps(steps)
     settings = {"method": run.method.name, "checkpoint_step": run.step, "seed": seed}
     return Entrant(
         method=run.method.name,
@@ -95,8 +93,9 @@ def _entrant(
         config=json.dumps(config, sort_keys=True),
         infer_batch=run.infer_batch(seed, num_steps=steps, progress=progress),
         settings=settings | ({"langevin_steps": steps} if steps else {}),
+        changed=described.differences(run.config),
         figure=_FIGURES.get(run.method.name, "regions"),
-        column=_COLUMNS.get(run.method.name, "fixed"),
+        column=COLUMNS.get(run.method.name, "fixed"),
         summary=_SUMMARIES.get(run.method.name),
     )
 

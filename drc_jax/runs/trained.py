@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import chex
 import jax
+import numpy as np
 
-from drc_jax.config import TrainConfig
+from drc_jax.config import RunConfig, TrainConfig
 from drc_jax.errors import UserError
 from drc_jax.evaluation.regions import InferBatch, Regions
 from drc_jax.inference import Progress, image_keys
@@ -53,6 +54,23 @@ class Run(NamedTuple):
         config = dataclasses.replace(self.config, model=model)
         return self._replace(config=config, params=params)
 
+    def sampler_steps(self, wanted: int) -> int:
+        """``wanted``, or the config's steps where that is 0; 0 for methods without a sampler."""
+        usual = self.method.test_steps(self.config)
+        return (wanted or usual) if usual else 0
+
+    def check_start(self, start: str) -> None:
+        """Refuses a start of chains that this run does not have.
+
+        Raises:
+          UserError: if it is of another method than DRC, or there is no such start.
+        """
+        if start != "prior" and not isinstance(self.config, TrainConfig):
+            raise UserError(
+                f"start {start!r} is for runs of drc, and this one is of {self.method.name}"
+            )
+        check_start(start, self.params)
+
     def segment(
         self,
         keys: chex.PRNGKey,
@@ -71,8 +89,8 @@ class Run(NamedTuple):
         Raises:
           UserError: if ``start`` is ``encoder`` and the run has none.
         """
+        self.check_start(start)
         if start != "prior":
-            check_start(start, self.params)
             options["start"] = start
         if progress is not None and self.method.test_steps(self.config):
             options["progress"] = progress
@@ -80,7 +98,7 @@ class Run(NamedTuple):
 
     def infer_batch(self, seed: int, **options: Any) -> InferBatch:
         """``segment`` for evaluation, with keys that depend on ``seed`` and each image alone."""
-        check_start(options.get("start", "prior"), self.params)
+        self.check_start(options.get("start", "prior"))
         key = jax.random.key(seed)
         return lambda images: self.segment(image_keys(key, images), images, **options)
 
@@ -102,3 +120,19 @@ def load_run(path: str | pathlib.Path) -> Run:
     config: Any = workdir.load_config(folder, method.config_type)
     step, params = checkpoint.restore_params(folder)
     return Run(method, config, jax.device_put(params), step)
+
+
+def open_untrained(config: Any) -> Run:
+    """A method that is not trained, opened as a run is; finds out whether it works here.
+
+    Args:
+      config: the method's frozen config.
+
+    Raises:
+      UserError: if the method is trained, or lacks a package that it works with.
+    """
+    if isinstance(config, RunConfig):
+        raise UserError(f"{config.method} is trained; give its run's folder instead of a config")
+    run = Run(find(config.method), config, None, 0)
+    run.segment(None, np.zeros((1, 8, 8, 3), np.uint8))
+    return run

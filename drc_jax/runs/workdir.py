@@ -152,6 +152,15 @@ def _identity(config: Any, fingerprint: str) -> dict[str, Any]:
     return fields
 
 
+def identity(workdir: pathlib.Path, config: Any) -> dict[str, Any]:
+    """What makes the run in ``workdir`` this run: its config without what may change, its images.
+
+    Raises:
+      UserError: if the folder is not a run's.
+    """
+    return _identity(config, _stored(workdir)["data_fingerprint"])
+
+
 @contextlib.contextmanager
 def claimed(workdir: pathlib.Path, config: Any, fingerprint: str) -> Iterator[None]:
     """Makes ``workdir`` this run's, or checks that it is, and holds it until the block ends.

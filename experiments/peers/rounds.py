@@ -159,7 +159,11 @@ def check(
 
 
 def race(
-    runners: Sequence[Contestant], part: str, rounds: int, report: Callable[[str], None]
+    runners: Sequence[Contestant],
+    part: str,
+    rounds: int,
+    report: Callable[[str], None],
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Result]:
     """Times one part of all programs, in turn.
 
@@ -168,6 +172,7 @@ def race(
       part: one of ``programs.PARTS``.
       rounds: timed rounds of each, after a first run that is not counted.
       report: takes lines on what was left out.
+      progress: called with the numbers of runs done and in all, the first runs included.
 
     Returns:
       Results in the order of ``runners``.
@@ -175,7 +180,8 @@ def race(
     first: dict[str, float] = {}
     seconds: dict[str, list[float]] = {}
     alive = []
-    for runner in runners:
+    for i, runner in enumerate(runners):
+        progress(i, len(runners) * (1 + rounds))
         try:
             first[runner.name] = runner.call("first_run", part)
             runner.call("measure_memory")
@@ -184,9 +190,12 @@ def race(
             continue
         seconds[runner.name] = []
         alive.append(runner)
-    for _ in range(rounds):
-        for runner in alive:
+    first_runs, total = len(runners), len(runners) + rounds * len(alive)
+    progress(first_runs, total)
+    for i in range(rounds):
+        for j, runner in enumerate(alive):
             seconds[runner.name].append(runner.call("round", part))
+            progress(first_runs + i * len(alive) + j + 1, total)
     return [
         Result(part, r.name, first[r.name], tuple(seconds[r.name]), r.call("memory")) for r in alive
     ]

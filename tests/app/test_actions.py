@@ -96,7 +96,7 @@ def test_a_chain_is_watched_frame_by_frame(act, photos):
     assert len(images(last.panels)) == 3 * 6
     for name in ("rose.png", "tulip.png", "thistle.png"):
         assert name in last.panels
-    assert last.curves.count("<svg") == 5  # no area with one slot
+    assert last.curves.count("<svg") == 5  # no cost of slots with one
     assert act.view(recording, 3).panels == views[3][1].panels
     assert act.view(recording, 9).panels == last.panels
     assert act.view(recording, 3).panels != last.panels

@@ -72,13 +72,13 @@ def test_energies_are_those_of_the_latents(num_slots):
         np.testing.assert_allclose(frame.parts.prior + frame.parts.norm, prior, rtol=1e-4)
 
 
-def test_the_area_of_slots_is_a_part_where_it_is_weighed():
+def test_what_slots_cost_is_a_part_where_it_is_weighed():
     run = small_run(2)
     model = dataclasses.replace(run.config.model, slot_area_weight=3.0, langevin_weight=2.0)
     (frame, *_) = frames(model, run.params, KEY, IMAGES, num_steps=1, every=1)
     energy = drc_jax.posterior_energy(model, run.params, jnp.asarray(frame.z), IMAGES)
     np.testing.assert_allclose(np.sum(frame.parts, axis=0), energy, rtol=1e-5)
-    assert (frame.parts.area > 0).all()
+    assert (frame.parts.slots > 0).all()
 
 
 @pytest.mark.parametrize("num_slots", [1, 3])

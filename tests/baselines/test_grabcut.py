@@ -105,6 +105,14 @@ def test_the_border_is_background():
     assert not wide.any()
 
 
+def test_the_smallest_images_keep_pixels_inside_the_widest_border():
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), np.uint8)
+    found = grabcut(images, GrabCutConfig(border=0.45))
+    assert (found.outcomes == CUT).all()
+    found.masks[:, 1:3, 1:5] = False
+    assert not found.masks.any()
+
+
 def test_regions_show_the_image_and_its_mask():
     images, _ = noisy_squares(2)
     found = method.find("grabcut")

@@ -201,8 +201,10 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, split):
     """Past a restart, which only the state knows of."""
     config = run_config()
     loop.train(config, tmp_path / "whole", split)
+    programs = steps.step._cache_size()
     loop.train(dataclasses.replace(config, iterations=3), tmp_path / "parts", split)
     loop.train(config, tmp_path / "parts", split)
+    assert steps.step._cache_size() == programs  # nothing is traced again
     like = jax.eval_shape(lambda: METHOD.fresh_state(config))
     (step, whole), (other, parts) = (
         checkpoint.restore_state(tmp_path / name, like) for name in ("whole", "parts")

@@ -119,8 +119,10 @@ def test_the_error_falls(name):
 def test_a_stopped_run_goes_on_bit_for_bit(name, tmp_path, split):
     method, config = METHODS[name][0], run_config(name, image_every=4)
     loop.train(config, tmp_path / "whole", split)
+    programs = steps.step._cache_size()
     loop.train(dataclasses.replace(config, iterations=2), tmp_path / "parts", split)
     loop.train(config, tmp_path / "parts", split)
+    assert steps.step._cache_size() == programs  # nothing is traced again
     like = jax.eval_shape(lambda: method.fresh_state(config))
     (step, whole), (other, parts) = (
         checkpoint.restore_state(tmp_path / part, like) for part in ("whole", "parts")
@@ -136,8 +138,11 @@ def test_a_stopped_run_goes_on_bit_for_bit(name, tmp_path, split):
     alone = run.segment(keys[1:2], observed[1:2])
     np.testing.assert_allclose(together.pi[1:2], alone.pi, atol=1e-5)
     np.testing.assert_allclose(together.images[1:2], alone.images, atol=1e-4)
-    on_host = infer_on_host(lambda images: run.segment(keys, images), observed)
+    on_host = infer_on_host(run.infer_batch(0), observed)
     assert on_host.foreground_weight is None  # which slots are the foreground is not known
+    assert run.sampler_steps(10) == 0
+    with pytest.raises(UserError, match=f"'encoder' is for runs of drc, and this one is of {name}"):
+        run.infer_batch(0, start="encoder")
 
 
 @both_methods

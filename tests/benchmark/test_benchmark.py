@@ -7,9 +7,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from drc_jax.baselines.grabcut import GrabCutConfig
 from drc_jax.benchmark import breakdown, flops, report, timing
 from drc_jax.config import SamplerConfig, TrainConfig
 from drc_jax.errors import UserError
+from drc_jax.evaluation.regions import block_size
+from drc_jax.runs.method import METHODS
+from tests.helpers.methods import MeanConfig
 from tests.helpers.small import TWO_BLOCKS
 
 TINY = TrainConfig(
@@ -198,3 +202,30 @@ def test_comparison_refusals(tmp_path):
     (tmp_path / "other.json").write_text("[1]")
     with pytest.raises(UserError, match="not a report"):
         report.read_report(tmp_path / "other.json")
+
+
+def test_every_method_has_parts_to_time(monkeypatch):
+    """A trained one its step and its inference, as a block; one that is not trained the latter."""
+    monkeypatch.setitem(METHODS, "mean", "tests.helpers.methods:Mean")
+    config = MeanConfig(batch_size=2)
+    assert timing.parts_of(config) == ("segment", "train")
+    assert timing.parts_of(TINY) == ("posterior", "prior", "train")
+    for what, size in (("segment", block_size()), ("train", 2)):
+        found = timing.benchmark(config, what, repeats=1)
+        assert (found.what, found.batch_size, found.steps) == (what, size, 1)
+        assert found.image_steps_per_second == pytest.approx(size / found.seconds_min)
+        assert found.seconds_min > 0 and found.gflops_per_second is None
+    memory = timing.program_memory(config, "segment")
+    assert memory is not None and memory.what_goes_out >= 4 * block_size() * 8 * 8 * (2 * 4 + 3)
+    assert report.timing_table([found]).splitlines()[1].split()[-3:-2] == ["-"]
+    with pytest.raises(UserError, match="mean has no part 'prior' to time; it has segment, train"):
+        timing.benchmark(config, "prior", repeats=1)
+
+
+def test_what_is_not_compiled_is_timed_too():
+    pytest.importorskip("cv2")
+    found = timing.benchmark(GrabCutConfig(rounds=1), "segment", repeats=1)
+    assert found.seconds_min > 0 and found.program_bytes is None
+    assert timing.program_memory(GrabCutConfig(), "segment") is None
+    with pytest.raises(UserError, match="grabcut has no part 'train' to time; it has segment"):
+        timing.benchmark(GrabCutConfig(), "train", repeats=1)

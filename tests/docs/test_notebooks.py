@@ -1,16 +1,14 @@
-"""The notebooks run as they stand, with smaller numbers."""
+"""The notebooks run as they stand, with smaller numbers, and show what their code has shown."""
 
 import pathlib
 import re
 
 import pytest
 
-from tests.helpers.starting import ROOT
+from docs.run_notebooks import FOLDER, NAMES, digest
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of Jupyter's packages
 
-FOLDER = ROOT / "docs" / "notebooks"
-# In this order: the last reads the run of the one before.
 SMALLER = {
     "compose": {"STEPS = 200": "STEPS = 4"},
     "own_folder": {
@@ -30,13 +28,13 @@ SMALLER = {
 def test_the_notebooks_run(tmp_path: pathlib.Path) -> None:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
-    assert set(SMALLER) == {path.stem for path in FOLDER.glob("*.ipynb")}
+    assert set(SMALLER) == set(NAMES) == {path.stem for path in FOLDER.glob("*.ipynb")}
     shown = {}
-    for name, smaller in SMALLER.items():
+    for name in NAMES:
         if name == "compose":
             pytest.importorskip("blackjax")
         notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-        for stands, instead in smaller.items():
+        for stands, instead in SMALLER[name].items():
             cells = [cell for cell in notebook.cells if stands in cell.source]
             assert len(cells) == 1 and cells[0].source.count(stands) == 1, stands
             cells[0].source = cells[0].source.replace(stands, instead)
@@ -49,3 +47,18 @@ def test_the_notebooks_run(tmp_path: pathlib.Path) -> None:
     assert "fixed" in shown["own_folder"] and "1 picture done" in shown["own_folder"]
     assert "heldout_iou" in shown["curves"]
     assert (tmp_path / "cut_outs" / "masks" / "000.png").is_file()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_outputs_are_those_of_the_code(name: str) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    told = "python docs/run_notebooks.py runs the notebooks again"
+    assert notebook.metadata.get("code_sha256") == digest(notebook), told
+    kinds = [
+        kind
+        for cell in notebook.cells
+        for out in cell.get("outputs", ())
+        for kind in out.get("data", ())
+    ]
+    assert kinds.count("image/png") >= 2

@@ -15,8 +15,8 @@ from PIL import Image
 from drc_jax.data.packed.format import PackedSplit, Record, open_split
 from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import UserError
-from drc_jax.evaluation import compare_figures, compare_page, compare_tables, metrics
-from drc_jax.evaluation.compare import Comparison, Entrant, Spread, compare
+from drc_jax.evaluation import compare_figures, compare_page, compare_tables, mask_failures, metrics
+from drc_jax.evaluation.compare import COLUMNS, Comparison, Entrant, Spread, compare
 
 SIZE, COUNT = 8, 12
 HOSTILE = '<script>alert("1")</script>|=1+1\n`x`'
@@ -72,7 +72,7 @@ def found(split, masks) -> Comparison:
             entrant(masks, "runs/drc_0", seed=0, num_parameters=1234567, training_seconds=100.0),
             entrant(~masks, "runs/redo", method="redo", column="set", figure="channels"),
             entrant(shifted, "runs/drc_1", seed=1, num_parameters=1234567, training_seconds=140.0),
-            entrant(shifted, HOSTILE, config="b"),
+            entrant(shifted, HOSTILE, config="b", changed=["sampler=<b>"]),
             entrant(~masks, "runs/slots", method="slots"),
             entrant(
                 masks,
@@ -214,6 +214,12 @@ def test_the_page_needs_no_other_file_and_escapes_names(tmp_path, found):
     assert parser.text.count('<script>alert("1")</script>|=1+1\\n`x`') > 40
     assert "runs/diverged has no scores: inference gave values that are not finite" in parser.text
     assert f"configs/grabcut.py: the images {list(range(COUNT))}." in parser.text
+    for word in (*COLUMNS.values(), "saturation", "error", *mask_failures.KINDS):
+        assert f"<dt>{word}</dt>" in text, word
+    assert "<dt>FG-ARI</dt>" not in text and "No FG-ARI: the data have no instance labels" in text
+    assert "IoU / Dice is 100.0 / 100.0 where all but slot 1 of 2 is foreground, " in parser.text
+    assert "What its config sets: sampler=<b>." in parser.text
+    assert "Mask 2 is the foreground that is scored, always." in parser.text  # redo's
     # Overview, and regions and failures of five groups: the same pictures as in the folder.
     assert len(parser.sources) == 11
     pictures = sorted(path.name for path in tmp_path.glob("*.png"))
@@ -289,8 +295,10 @@ def never(*_):
 
 def test_mistakes_are_named_before_any_inference(tmp_path, split, masks):
     started = entrant(masks, "run")._replace(infer_batch=never)
-    with pytest.raises(UserError, match="run is given twice"):
-        compare([started, started], split)
+    with pytest.raises(UserError, match=r"\./run/ is given twice"):
+        compare([started, started._replace(path="./run/")], split)
+    with pytest.raises(UserError, match=r"copy is the same as run: .* seed; give one of them"):
+        compare([started, started._replace(path="copy")], split)
     with pytest.raises(UserError, match="nothing to compare"):
         compare([], split)
     record = Record(split.images[0], None, "bare")
@@ -305,7 +313,7 @@ def test_mistakes_are_named_before_any_inference(tmp_path, split, masks):
 def test_progress_names_the_entrant(split, masks):
     seen = []
     compare(
-        [entrant(masks, "a"), entrant(masks, "b")],
+        [entrant(masks, "a", seed=1), entrant(masks, "b", seed=2)],
         split,
         progress=lambda path, done, total: seen.append((path, done, total)),
     )

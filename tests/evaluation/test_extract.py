@@ -105,6 +105,37 @@ def test_every_slot_of_a_slot_method_is_cut_out(tmp_path):
     assert row.shape[1] > 5 * 32
 
 
+def test_every_object_of_several_slots_is_cut_out(tmp_path):
+    """Of three slots the first has a row on the left, the second nothing, the third the rest."""
+    photo = half_red(32, 16)
+    Image.fromarray(photo).save(tmp_path / "a.png")
+
+    def infer_batch(images):
+        found = red_is_foreground(images)
+        first = np.where(np.arange(SIDE)[:, None] < 1, found.foreground_weight, np.float32(0))
+        slots = [first, np.zeros_like(first), found.foreground_weight - first]
+        pi = np.stack([*slots, found.pi[:, 1]], axis=1)
+        images = np.repeat(found.images[:, -1:], 4, axis=1)
+        return SimpleNamespace(**{**vars(found), "pi": pi, "images": images})
+
+    result = extract(infer_batch, tmp_path / "a.png", tmp_path / "out", image_size=SIDE)
+    assert result.num_done == 1 and not result.failed
+    out = tmp_path / "out"
+    # The largest first, and none for what holds no pixel.
+    assert {path.name for path in (out / "objects").iterdir()} == {"1", "2"}
+    alphas = []
+    for k in (1, 2):
+        mode, cut_out = opened(out / f"objects/{k}/a.png")
+        assert mode == "RGBA"
+        np.testing.assert_array_equal(cut_out[..., :3], photo)
+        alphas.append(cut_out[..., 3].astype(int))
+    rest, row = alphas
+    assert (rest[4:, :8] == 255).all() and (row[:1, :8] == 255).all()
+    assert (rest[:1] == 0).all() and (row[4:] == 0).all()
+    _, whole = opened(out / "cutouts/a.png")  # of all objects
+    np.testing.assert_allclose(rest + row, whole[..., 3], atol=1)
+
+
 @pytest.mark.parametrize("crop", ["stretch", "centre", "letterbox"])
 @pytest.mark.parametrize("size", [(8, 8), (48, 16), (16, 48), (4, 4), (33, 21)])
 def test_a_mask_lies_where_its_object_is(tmp_path, crop, size):

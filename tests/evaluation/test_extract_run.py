@@ -18,6 +18,7 @@ from drc_jax.model.render import init_params
 from drc_jax.runs import checkpoint
 from drc_jax.runs.workdir import claimed
 from tests.helpers.halves import half_red, opened
+from tests.helpers.starting import start
 
 SIDE = 8
 
@@ -97,7 +98,7 @@ def test_the_program(tmp_path, params):
         Image.fromarray(half_red(20 + i, 16)).save(photos / f"{i}.jpg")
     (photos / "bad.jpg").write_text("words")
 
-    def start(*arguments):
+    def run(*arguments):
         return subprocess.run(
             [sys.executable, "-c", PROGRAM, f"--workdir={workdir}", f"--output={out}", *arguments],
             check=False,
@@ -106,10 +107,27 @@ def test_the_program(tmp_path, params):
             cwd=pathlib.Path(__file__).resolve().parents[2],
         )
 
-    done = start(f"--input={photos}", "--restarts=2", "--batch_size=4", "--crop=letterbox")
+    done = run(f"--input={photos}", "--restarts=2", "--batch_size=4", "--crop=letterbox")
     assert done.returncode == 0, done.stderr
     assert "failed: bad.jpg is no readable JPEG" in done.stdout
     assert "9 pictures done" in done.stdout
     assert "compiled 1\n" in done.stdout  # nine pictures are a block and a part of one
     assert opened(out / "masks/2.png")[1].shape == (16, 22)
-    assert start(f"--input={photos / 'bad.jpg'}").returncode == 1
+    assert run(f"--input={photos / 'bad.jpg'}").returncode == 1
+
+
+def test_a_method_that_is_not_trained(tmp_path):
+    pytest.importorskip("cv2")
+    picture = np.full((40, 60, 3), 40, np.uint8)
+    picture[10:30, 20:40] = (220, 30, 20)
+    Image.fromarray(picture).save(tmp_path / "square.png")
+    done = start(
+        "extract",
+        "--config=configs/baselines/grabcut.py",
+        f"--input={tmp_path / 'square.png'}",
+        f"--output={tmp_path / 'out'}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "GrabCut: 1 images, of which OpenCV refused 0" in done.stdout
+    _, mask = opened(tmp_path / "out/masks/square.png")
+    assert np.mean((mask > 0) == (picture[..., 0] > 100)) > 0.97

@@ -169,6 +169,8 @@ def test_several_foregrounds_and_one_background(tmp_path):
     kinds = {"colour split": 0, "duplicate": 1, "merge": 1, "theft": 0, "missed": 1}
     assert numbers["failures"] == kinds and [f.image for f in found.failures] == [1, 3, 5]
     assert (tmp_path / "out/test_failures.png").exists()
+    with Image.open(tmp_path / "out/test_removed.png") as picture:
+        assert (picture.height - 4) // 116 == 4  # observed, and without each of three slots
     # What is foreground is right but in one image, and its components are the objects.
     components = found.report.label_floors["components"]
     assert components.foreground_ari == 1 and components.missed_rate == labels.missed_rate
@@ -221,3 +223,14 @@ def test_the_grid_of_slots_shows_every_slot_and_the_truth(tmp_path):
         },
     )
     np.testing.assert_array_equal(figures.grid(found), expected)
+
+
+def test_every_one_of_many_slots_has_a_label_of_its_own(tmp_path):
+    """Slots 0 and 256 hold the two objects, 257 the rest."""
+    split = split_of(tmp_path / "data")
+    pi = np.zeros((COUNT, 258, SIZE, SIZE))
+    labels = np.asarray(split.labels)
+    for slot, label in ((0, 1), (256, 2), (257, 0)):
+        pi[:, slot] = labels == label
+    found = evaluate(inference(pi, is_exchangeable=True), split).report.labels
+    assert found is not None and found.foreground_ari == found.ari == found.matched_iou == 1.0

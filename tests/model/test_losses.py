@@ -74,9 +74,9 @@ def test_a_limited_drift_reaches_both_chains_of_training():
         assert float(metrics["latents_finite"]) == 1.0
         return {k: np.asarray(getattr(state, k)) - z for k, z in before.items()}
 
-    free, limited, tight = moved(0.0), moved(1.0), moved(1e-4)
+    free, limited = moved(0.0), moved(1e-4)
     root = lambda z: np.sqrt(np.mean(np.square(z[:, 0])))  # noqa: E731
     assert root(free["posterior_chains"]) > 100.0
-    # Three steps: noise and drift of at most delta each, and the pull of the prior.
-    assert root(limited["posterior_chains"]) < 3 * (0.5 + 0.5 + 0.5)
-    assert jnp.abs(free["prior_chains"] - tight["prior_chains"]).max() > 1e-4
+    # Three steps: noise of delta each, hardly a drift, and the pull of the prior.
+    assert root(limited["posterior_chains"]) < 3 * (0.5 + 0.5e-4 + 0.5)
+    assert jnp.abs(free["prior_chains"] - limited["prior_chains"]).max() > 1e-4

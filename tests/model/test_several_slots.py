@@ -248,9 +248,9 @@ def test_the_area_term_makes_halves_cost_more_than_the_whole(params):
     weight = config.langevin_weight * config.slot_area_weight
     np.testing.assert_allclose(found - plain, weight * expected, rtol=1e-2)
     loss, aux = drc_jax.generator_loss(config, params, Z, IMAGES)
-    np.testing.assert_allclose(aux["slot_area"], expected.mean() / 64, rtol=1e-5)
+    np.testing.assert_allclose(aux["slot_cost"], 0.3 * expected.mean() / 64, rtol=1e-5)
     difference = loss - drc_jax.generator_loss(SLOTS, params, Z, IMAGES)[0]
-    np.testing.assert_allclose(difference, 0.3 * aux["slot_area"], rtol=1e-3)
+    np.testing.assert_allclose(difference, aux["slot_cost"], rtol=1e-3)
 
     def term(shares):
         log_pi = jnp.log(jnp.asarray([*shares, 1 - sum(shares)], jnp.float32))
@@ -259,6 +259,77 @@ def test_the_area_term_makes_halves_cost_more_than_the_whole(params):
 
     assert term([0.4, 1e-9]) < term([0.3, 0.1]) < term([0.2, 0.2])
     np.testing.assert_allclose([term([0.4, 1e-9]), term([0.1, 1e-9])], 1.0, atol=1e-5)
+
+
+def contact(pi):
+    """(1.16) pair by pair, float64: the chance that two neighbours are in different slots."""
+    batch, regions, rows, columns = pi.shape
+    steps = [(r, c, r + 1, c) for r in range(rows - 1) for c in range(columns)]
+    steps += [(r, c, r, c + 1) for r in range(rows) for c in range(columns - 1)]
+    total = np.zeros(batch)
+    for r, c, below, beside in steps:
+        for s in range(regions - 1):
+            for t in range(regions - 1):
+                total += (s != t) * pi[:, s, r, c] * pi[:, t, below, beside]
+    return total
+
+
+def test_contact_counts_neighbours_in_different_slots(params):
+    config = dataclasses.replace(SLOTS, slot_contact_weight=0.3, slot_area_weight=0.2)
+    area = dataclasses.replace(config, slot_contact_weight=0.0)
+    expected = contact(np.asarray(drc_jax.render(SLOTS, params, Z).pi, np.float64))
+    assert (expected > 1).all()
+    found, plain = (drc_jax.posterior_energy(c, params, Z, IMAGES) for c in (config, area))
+    np.testing.assert_allclose(found - plain, config.langevin_weight * 0.3 * expected, rtol=1e-2)
+    losses = [drc_jax.generator_loss(c, params, Z, IMAGES)[0] for c in (config, area)]
+    np.testing.assert_allclose(losses[0] - losses[1], 0.3 * expected.mean() / 64, rtol=1e-3)
+
+
+def planes_of(labels, softness=1e-6):
+    """log pi [1, 4, H, W] of a map of three slots, 3 the background."""
+    pi = np.eye(4)[np.asarray(labels)] * (1 - 4 * softness) + softness
+    return Planes.of(jnp.asarray(np.log(pi.transpose(2, 0, 1))[None], jnp.float32), region=1)
+
+
+def test_contact_is_the_length_of_the_border_between_slots():
+    whole = np.full((6, 6), 3)
+    whole[1:5, 1:3], whole[1:5, 4:] = 0, 1  # a column of background between them
+    cut, corner, touching = whole.copy(), whole.copy(), whole.copy()
+    cut[3:5, 1:3] = 2
+    corner[1, 1] = 2
+    touching[2, 3] = 0
+    found = [float(energies.slot_contact(planes_of(x))[0]) for x in (whole, cut, corner, touching)]
+    np.testing.assert_allclose(found, [0, 2, 2, 1], atol=1e-3)
+    # Two slots that share every pixel of an object are in contact all over it.
+    shared = np.zeros((1, 3, 4, 4))
+    shared[:, :2] = 0.5
+    log_pi = jnp.log(jnp.asarray(shared + 1e-9, jnp.float32))
+    np.testing.assert_allclose(energies.slot_contact(Planes.of(log_pi, region=1)), 12, rtol=1e-5)
+
+
+def test_the_gradient_of_contact_is_that_of_its_definition():
+    logits = np.random.default_rng(3).normal(size=(1, 4, 3, 3))
+
+    def by_hand(logits):
+        pi = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        return contact(pi)[0]
+
+    def ours(logits):
+        return energies.slot_contact(Planes.of(jax.nn.log_softmax(logits, axis=1), region=1))[0]
+
+    found = jax.grad(ours)(jnp.asarray(logits, jnp.float32))
+    for index in np.ndindex(logits.shape):
+        step = np.zeros_like(logits)
+        step[index] = 1e-5
+        slope = (by_hand(logits + step) - by_hand(logits - step)) / 2e-5
+        np.testing.assert_allclose(found[index], slope, atol=1e-4)
+
+
+def test_one_slot_touches_no_other(params):
+    z = slot(Z, 0)
+    costly = dataclasses.replace(ONE, slot_contact_weight=3.0)
+    energy = functools.partial(drc_jax.posterior_energy, params=params, z=z, image=IMAGES)
+    np.testing.assert_array_equal(energy(costly), energy(ONE))
 
 
 def test_responsibilities_are_shared_by_the_channels_where_there_are_several_slots():

@@ -50,9 +50,11 @@ def test_rounds_are_taken_in_turn():
 def test_a_program_that_fails_is_named_and_left_out():
     said: list[str] = []
     runners = [Fake("drc_jax"), Fake("torch.compile", fails="first_run")]
-    results = rounds.race(runners, "train", 1, said.append)
+    done: list[tuple[int, int]] = []
+    results = rounds.race(runners, "train", 1, said.append, lambda *counts: done.append(counts))
     assert [result.program for result in results] == ["drc_jax"]
     assert said == ["torch.compile is left out of train: no compiler"]
+    assert done == [(0, 4), (1, 4), (2, 3), (3, 3)]
 
 
 def test_errors_are_relative_norms():

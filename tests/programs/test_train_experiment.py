@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import pathlib
-import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -22,11 +21,10 @@ from drc_jax.runs import checkpoint
 from drc_jax.runs.workdir import load_config
 from drc_jax.training.step import init_state
 from experiments import cli, config_flag, train
+from tests.helpers.starting import ROOT, run_code, start
 
 # How ml_collections loads a config file.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # The real model and step, as small as they go: what takes time is starting and compiling.
 SMALL = (
@@ -78,7 +76,6 @@ KILLED_IN_A_SAVE = """if True:
     checkpoint.digests_of = hooked
     cli.run(train.main)
 """
-PLAIN = "from experiments import cli, train; cli.run(train.main)"
 
 
 @pytest.fixture(scope="module")
@@ -98,22 +95,12 @@ def arguments(data: pathlib.Path) -> list[str]:
     return [config, *SMALL, f"--config.data.path={data}"]
 
 
-def run(program: str, args: Sequence[str]) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-c", program, *args],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-
-
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, data):
     """One run to the end; one stopped by SIGTERM, resumed, killed within a save, and resumed."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     resume = [*arguments(data), f"--workdir={killed}"]
 
-    stopped = run(WHOLE_AND_STOPPED, [str(whole), str(killed), *arguments(data)])
+    stopped = run_code(WHOLE_AND_STOPPED, str(whole), str(killed), *arguments(data))
     assert "first status None" in stopped.stdout or "first status 0" in stopped.stdout
     assert "trained 8 iterations" in stopped.stdout
     assert (whole / "images" / "step_0000008.png").is_file()
@@ -122,13 +109,13 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, data):
     step = checkpoint.saved_steps(killed)[-1]
     assert step in (3, 4)
 
-    again = run(KILLED_IN_A_SAVE, resume)
+    again = run_code(KILLED_IN_A_SAVE, *resume)
     assert again.returncode == -9, again.stderr
     assert f"resuming in {killed} from step {step}" in again.stdout
     assert list((killed / checkpoint.FOLDER).glob("*.partial"))
     assert step < checkpoint.saved_steps(killed)[-1] < 8
 
-    last = run(PLAIN, resume)
+    last = start("train", *resume)
     assert last.returncode == 0, last.stderr
     for noise in ("Traceback", "WARNING", "Warning", "orbax", "handler_registry"):
         assert noise not in last.stderr

@@ -1,6 +1,8 @@
 """Runs and methods without training as entrants of a comparison."""
 
 import json
+import sys
+import types
 
 import jax
 import numpy as np
@@ -20,8 +22,8 @@ from tests.helpers.methods import Mean, MeanConfig
 SIZE, IMAGES = 8, 12
 
 
-def split_of(root, size=SIZE) -> PackedSplit:
-    rng = np.random.default_rng(0)
+def split_of(root, size=SIZE, seed=0) -> PackedSplit:
+    rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (IMAGES, size, size, 3), np.uint8)
     masks = (images.mean(-1) > 128).astype(np.uint8)
     records = [Record(i, m, str(n)) for n, (i, m) in enumerate(zip(images, masks, strict=True))]
@@ -49,13 +51,14 @@ def trained(folder, split, **fields) -> str:
 def test_runs_are_opened_grouped_and_scored(tmp_path, split):
     paths = [
         trained(tmp_path / "a", split, seed=1),
-        trained(tmp_path / "b", split, seed=2, log_every=2, checkpoint_every=4),
+        trained(tmp_path / "b", split, seed=2, log_every=2, checkpoint_every=4, eval_images=1),
         trained(tmp_path / "c", split, seed=1, rate=0.5),
         trained(tmp_path / "d", split, seed=1, iterations=6),
+        trained(tmp_path / "e", split_of(tmp_path / "others", seed=1), seed=3),
     ]
     entered = [entrants.of_run(path, split, seed=5, steps=7) for path in paths]
     found = compare(entered, split)
-    assert [len(group.results) for group in found.groups] == [2, 1, 1]
+    assert [len(group.results) for group in found.groups] == [2, 1, 1, 1]
     first = found.groups[0].first
     assert (first.entrant.seed, first.entrant.iterations, first.entrant.num_parameters) == (1, 8, 1)
     assert first.entrant.training_seconds is not None and first.entrant.training_seconds > 0
@@ -74,13 +77,14 @@ def test_what_cannot_take_part_is_named(tmp_path, split):
         entrants.of_run(path, other, seed=0, steps=0)
     with pytest.raises(UserError, match="nowhere is not a training folder"):
         entrants.of_run(str(tmp_path / "nowhere"), split, seed=0, steps=0)
-    with pytest.raises(UserError, match=r"mean.py: mean is trained; give its runs' folders"):
+    with pytest.raises(UserError, match=r"mean.py: mean is trained; give its run's folder"):
         entrants.of_config(MeanConfig(), "mean.py", seed=0)
 
 
-def test_a_missing_package_is_named_before_any_work(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "cv2", None)
-    with pytest.raises(UserError, match="GrabCut needs OpenCV"):
+@pytest.mark.parametrize("left", [None, types.ModuleType("cv2")], ids=["absent", "emptied"])
+def test_a_missing_package_is_named_before_any_work(monkeypatch, left):
+    monkeypatch.setitem(sys.modules, "cv2", left)
+    with pytest.raises(UserError, match=r"^grabcut.py: GrabCut needs OpenCV"):
         entrants.of_config(GrabCutConfig(), "grabcut.py", seed=0)
 
 
@@ -104,8 +108,9 @@ def test_parameters_are_counted_without_what_is_not_learnt():
     ("lines", "seconds"),
     [
         ([(1, None), (10, 2.0), (20, 4.0)], 1 / 3 + 9 / 2 + 10 / 4),
-        ([(10, 2.0), (20, 4.0), (30, None)], 5 + 2.5 + 10 / 3),
-        ([(10, 2.0), (10, 5.0)], 2.0),
+        ([(10, 2.0), (20, None), (30, 4.0)], 5 + 10 / 3),  # killed after the checkpoint of step 20
+        ([(10, 2.0), (16, 4.0)], 5 + 6 / 4 + 4 / 3),
+        ([(20, 2.0), (20, 5.0)], 4.0),
         ([(1, None)], None),
         ([], None),
     ],
@@ -117,8 +122,8 @@ def test_training_time_is_that_of_the_iterations(tmp_path, lines, seconds):
         text.append(json.dumps({"step": step, **rate, "loss": 1.0}))
     damaged = ['{"step": 5, "iterations_per', "5", "{}"]
     (tmp_path / "metrics.jsonl").write_text("\n".join(text) + "\n")
-    found = training_seconds(tmp_path)
+    found = training_seconds(tmp_path, 20)
     assert found == (None if seconds is None else pytest.approx(seconds))
     (tmp_path / "metrics.jsonl").write_text("\n".join([*damaged, *text]))
-    assert training_seconds(tmp_path) == found
-    assert training_seconds(tmp_path / "nowhere") is None
+    assert training_seconds(tmp_path, 20) == found
+    assert training_seconds(tmp_path / "nowhere", 20) is None

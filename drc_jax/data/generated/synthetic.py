@@ -6,9 +6,11 @@ does not depend on the size at which it is drawn.
 
 import collections
 import colorsys
+import contextlib
 import itertools
 import multiprocessing
 import os
+import signal
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -193,7 +195,8 @@ def _parallel(
     try:
         for start in range(0, count, _CHUNK):
             indices = range(start, min(start + _CHUNK, count))
-            waiting.append(pool.submit(_chunk, generate, indices, size, seed, split))
+            with _deaf_to_ctrl_c():
+                waiting.append(pool.submit(_chunk, generate, indices, size, seed, split))
             if len(waiting) > 2 * workers:
                 yield from waiting.popleft().result()
         while waiting:
@@ -204,6 +207,19 @@ def _parallel(
 
 def _chunk(generate: Generate, indices: range, size: int, seed: int, split: str) -> list[Record]:
     return [generate(i, size=size, seed=seed, split=split) for i in indices]
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that its block starts take no SIGINT: they end with their parent, without a word.
+
+    A terminal signals all of them, and one that has not yet imported its modules would show where.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:
