@@ -188,7 +188,7 @@ def test_ctrl_c_while_a_program_compiles_ends_it_at_once(tmp_path):
         text=True,
     ) as process:
         assert process.stdout is not None and process.stderr is not None
-        assert "train of 32" in process.stdout.readline()
+        assert "batch 32" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130
         assert process.stderr.read() == "\ninterrupted\n"
