@@ -3,14 +3,13 @@
 import fcntl
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
 from drc_jax import files
 from drc_jax.errors import UserError
 from tests.helpers import small_disk
+from tests.helpers.starting import run_code
 
 
 def test_a_folder_is_made_with_those_above_it(tmp_path):
@@ -34,8 +33,7 @@ def test_a_lock_keeps_others_out_until_the_block_ends(tmp_path):
     )
 
     def take():
-        command = [sys.executable, "-c", program, str(tmp_path / "new")]
-        return subprocess.run(command, capture_output=True, text=True)
+        return run_code(program, str(tmp_path / "new"))
 
     with files.locked(tmp_path / "new", "data", "it is taken"):
         with (
@@ -84,7 +82,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     )
     path = tmp_path / "report.json"
     path.write_bytes(b"old")
-    child = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    child = run_code(program, str(path))
     assert child.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 2
     files.write_atomically(path, b"new")
@@ -116,8 +114,7 @@ def test_a_limit_on_file_sizes_is_one_line(tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "files.write_atomically(sys.argv[1], bytes(5000))\n"
     )
-    command = [sys.executable, "-c", program, str(tmp_path / "report.json")]
-    child = subprocess.run(command, check=False, capture_output=True, text=True)
+    child = run_code(program, str(tmp_path / "report.json"))
     assert child.stderr.splitlines()[-1].endswith("report.json: File too large")
     assert list(tmp_path.iterdir()) == []
 

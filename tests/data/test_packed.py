@@ -5,8 +5,6 @@ import json
 import pathlib
 import pickle
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ import pytest
 from drc_jax.data.packed.format import Record, open_split, splits
 from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import UserError
+from tests.helpers.starting import run_code
 
 SIZE = 4
 
@@ -186,8 +185,7 @@ def test_a_kill_leaves_nothing_that_looks_finished(tmp_path):
         f"write_split({str(tmp_path)!r}, 'train', records(), image_size=4, has_masks=False, "
         "source={})\n"
     )
-    root = pathlib.Path(__file__).resolve().parents[2]
-    process = subprocess.run([sys.executable, "-c", script], cwd=root)
+    process = run_code(script)
     assert process.returncode == -signal.SIGKILL
     assert splits(tmp_path) == []
     assert visible_and_hidden(tmp_path) == [".train.partial"]

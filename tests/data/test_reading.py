@@ -1,9 +1,6 @@
 """Packed arrays in files: indexing, labels, and bytes that are not as they were written."""
 
 import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,6 +9,7 @@ from drc_jax.data.packed.format import Record, open_split
 from drc_jax.data.packed.writing import write_split
 from drc_jax.errors import UserError
 from tests.helpers import small_disk
+from tests.helpers.starting import run_code
 
 LARGE = 64
 
@@ -119,9 +117,7 @@ def test_data_cut_short_while_in_use_are_one_line(tmp_path):
         "for _ in range(100): next(batches)\n"
     )
     write_large(tmp_path)
-    root = pathlib.Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    process = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    process = run_code(program, str(tmp_path))
     assert process.returncode == 1, process.stderr
     assert "UserError: " in process.stderr and "was cut short while it was" in process.stderr
 

@@ -1,9 +1,6 @@
 """Extraction with DRC: chains that diverge, and the program."""
 
 import dataclasses
-import pathlib
-import subprocess
-import sys
 from typing import Any
 
 import jax
@@ -18,7 +15,7 @@ from drc_jax.model.render import init_params
 from drc_jax.runs import checkpoint
 from drc_jax.runs.workdir import claimed
 from tests.helpers.halves import half_red, opened
-from tests.helpers.starting import start
+from tests.helpers.starting import run_code, start
 
 SIDE = 8
 
@@ -99,13 +96,7 @@ def test_the_program(tmp_path, params):
     (photos / "bad.jpg").write_text("words")
 
     def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-c", PROGRAM, f"--workdir={workdir}", f"--output={out}", *arguments],
-            check=False,
-            capture_output=True,
-            text=True,
-            cwd=pathlib.Path(__file__).resolve().parents[2],
-        )
+        return run_code(PROGRAM, f"--workdir={workdir}", f"--output={out}", *arguments)
 
     done = run(f"--input={photos}", "--restarts=2", "--batch_size=4", "--crop=letterbox")
     assert done.returncode == 0, done.stderr

@@ -34,6 +34,8 @@ def main() -> str:
             os.dup2(os.open(name, flags), number)
         os.environ.clear()
         os.environ.update(request["environment"])
+        # Python reads it when it starts, and this process has started.
+        sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         sys.argv = ["-c", *request["arguments"]]
         return request["program"]
     sys.exit()

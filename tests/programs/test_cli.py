@@ -14,7 +14,7 @@ from ml_collections import config_flags
 import drc_jax
 from drc_jax.errors import UserError
 from experiments import config_flag
-from tests.helpers.starting import ROOT, start
+from tests.helpers.starting import ROOT, run_code, start
 
 # How ml_collections loads a config file.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -166,8 +166,7 @@ cli.run(main)
 )
 def test_what_the_machine_refuses_is_one_line(kind, message):
     program = FAILING.replace("KIND", repr(kind))
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_code(program)
     assert done.returncode == 2
     assert re.fullmatch(message, done.stderr), done.stderr
 

@@ -4,8 +4,6 @@ import concurrent.futures
 import logging
 import pathlib
 import shutil
-import subprocess
-import sys
 import textwrap
 
 import chex
@@ -20,6 +18,7 @@ from drc_jax.errors import UserError
 from drc_jax.runs import checkpoint
 from drc_jax.runtime.devices import to_host
 from tests.helpers import small_disk
+from tests.helpers.starting import run_code
 
 # After a write that failed Orbax leaves coroutines behind, which complain when they are collected.
 pytestmark = pytest.mark.filterwarnings(
@@ -208,7 +207,7 @@ def test_kill_in_the_middle_of_a_save_leaves_the_earlier_one(tmp_path):
         checkpoint.digests_of = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
         test_checkpoint.save(workdir, 8)
     """)
-    child = subprocess.run([sys.executable, "-c", program], check=False)
+    child = run_code(program)
     assert child.returncode == -9
     assert (tmp_path / checkpoint.FOLDER / "8.partial" / "params").is_dir()
     step, state = checkpoint.restore_state(tmp_path, LIKE)

@@ -1,10 +1,10 @@
 """A first signal is noted, the same one at once is ignored, any other ends the process."""
 
 import signal
-import subprocess
-import sys
 
 import pytest
+
+from tests.helpers.starting import run_code
 
 PROGRAM = """
 import os, signal, sys, time
@@ -32,8 +32,7 @@ SIGINT, SIGTERM = signal.SIGINT, signal.SIGTERM
     ids=["twice at once", "once more", "another"],
 )
 def test_two_signals(same_seconds, first, second, status):
-    command = [sys.executable, "-c", PROGRAM, *map(str, (same_seconds, int(first), int(second)))]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    child = run_code(PROGRAM, *map(str, (same_seconds, int(first), int(second))))
     assert child.returncode == status, child.stderr
     message = f"{signal.Signals(first).name}: saving after this step; again to exit at once"
     assert child.stderr.count(message) == 1
