@@ -8,7 +8,7 @@ likelihood weighs as much against prior and noise. A larger sigma and a cost of 
 slots, as found there.
 
 Cost: 30 to 60 s of CPU time, one to two minutes of training on cores that others share.
-Score: flat objects, 2 seeds: union IoU 82 to 83, FG-ARI 79 to 87, 20 to 23 % of the
+Score: flat objects, 3 seeds: union IoU 82 to 83, FG-ARI 79 to 87, 20 to 23 % of the
 objects split (docs/slots.md).
 """
 
