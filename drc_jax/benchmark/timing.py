@@ -18,13 +18,12 @@ from drc_jax.model.energies import posterior_energy, prior_energy
 from drc_jax.model.images import to_unit_range
 from drc_jax.model.render import init_params
 from drc_jax.runs.method import find
+from drc_jax.runs.trained import UNTRAINED_SIDE
 from drc_jax.runtime import devices
 from drc_jax.training import step as training_step
 from drc_jax.training.update import in_parts
 
 PARTS = ("posterior", "prior", "segment", "train")
-# Of images for a method that is not trained, whose config has no size.
-_UNTRAINED_SIDE = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -305,7 +304,7 @@ def _train(config: RunConfig) -> _Program:
 
 def _segment(config: Any) -> _Program:
     method = find(config.method)
-    images = _images(block_size(), getattr(config, "image_size", _UNTRAINED_SIDE))
+    images = _images(block_size(), getattr(config, "image_size", UNTRAINED_SIDE))
 
     def regions(params: Any, keys: Any, images: Any) -> Any:
         return method.segment(config, params, keys, images)

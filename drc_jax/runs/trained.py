@@ -16,6 +16,9 @@ from drc_jax.model.posterior import check_start
 from drc_jax.runs import checkpoint, workdir
 from drc_jax.runs.method import Method, find
 
+UNTRAINED_SIDE = 128
+"""Of images for a method that is not trained, whose config has no size: the paper's."""
+
 
 class Run(NamedTuple):
     """A training folder, opened for use.
