@@ -87,5 +87,5 @@ def _worst(result: Result) -> np.ndarray:
 def failure_summary(result: Result) -> str:
     """How many images failed, and in which ways, in one sentence."""
     evaluation = result.evaluation
-    text, _ = mask_failures.summary(evaluation.observed, result.masks, evaluation.true, result.iou)
-    return text
+    counts = mask_failures.count(evaluation.observed, result.masks, evaluation.true, result.iou)
+    return mask_failures.sentence(counts, len(result.iou))

@@ -155,9 +155,7 @@ def evaluate(
         floor = Score.mean(metrics.mean_mask_floor(true, mean_train_mask))
     labels = kept.label_scores()
     failures = kept.failures()
-    _, bad_masks = mask_failures.summary(
-        split.images, predicted, true, scores[choices["headline"]].iou
-    )
+    bad_masks = mask_failures.count(split.images, predicted, true, scores[choices["headline"]].iou)
     report = Report(
         split=split.info.split,
         num_images=len(split),

@@ -64,17 +64,14 @@ def what_went_wrong(observed: np.ndarray, pred: np.ndarray, true: np.ndarray) ->
     return np.select(is_so, kinds, rest).tolist()
 
 
-def summary(
+def count(
     observed: FileArray | np.ndarray, pred: np.ndarray, true: np.ndarray, iou: np.ndarray
-) -> tuple[str, dict[str, int]]:
-    """How many images have an IoU below `BAD_IOU`, and in which ways.
+) -> dict[str, int]:
+    """How many images with an IoU below `BAD_IOU` there are of each kind, the most frequent first.
 
     Args:
       observed, pred, true: as for `what_went_wrong`.
       iou: float [N], of these masks.
-
-    Returns:
-      One sentence, and how many of them there are of each kind, the most frequent first.
     """
     bad = np.flatnonzero(iou < BAD_IOU)
     words: list[str] = []
@@ -82,10 +79,19 @@ def summary(
         some = bad[start : start + _AT_ONCE]
         words += what_went_wrong(np.asarray(observed[some]), pred[some], true[some])
     kinds = sorted(set(words), key=lambda kind: (-words.count(kind), kind))
-    counts = {kind: words.count(kind) for kind in kinds}
-    total = f"{len(bad)} of {len(iou)} images have an IoU below {100 * BAD_IOU:.0f}"
-    text = "; ".join(f"{kind} ({number})" for kind, number in counts.items())
-    return f"{total}: {text}." if text else f"{total}.", counts
+    return {kind: words.count(kind) for kind in kinds}
+
+
+def listed(counts: dict[str, int]) -> str:
+    """The kinds and their numbers in a row."""
+    return "; ".join(f"{kind} ({number})" for kind, number in counts.items())
+
+
+def sentence(counts: dict[str, int], num_images: int) -> str:
+    """The same, and how many they are of all images."""
+    bad = sum(counts.values())
+    total = f"{bad} of {num_images} images have an IoU below {100 * BAD_IOU:.0f}"
+    return f"{total}: {listed(counts)}." if counts else f"{total}."
 
 
 def _colours(observed: np.ndarray, where: np.ndarray) -> np.ndarray:

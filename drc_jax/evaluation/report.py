@@ -11,7 +11,7 @@ import numpy as np
 
 from drc_jax.data.packed.reading import FileArray
 from drc_jax.data.pictures.files import printable
-from drc_jax.evaluation import metrics
+from drc_jax.evaluation import mask_failures, metrics
 from drc_jax.evaluation.label_metrics import LabelScores
 from drc_jax.evaluation.regions import HostRegions
 from drc_jax.evaluation.slot_failures import Failure
@@ -292,8 +292,8 @@ def format_table(report: Report) -> str:
     )
     lines += [f"{choice}; {shares}"] if len(choice) < 40 else [choice, shares]
     if report.bad_masks:
-        counts = "; ".join(f"{kind} ({count})" for kind, count in report.bad_masks.items())
-        lines.append(f"IoU below 50: {sum(report.bad_masks.values())} images: {counts}")
+        bad, kinds = sum(report.bad_masks.values()), mask_failures.listed(report.bad_masks)
+        lines.append(f"IoU below 50: {bad} images: {kinds}")
     lines += label_lines(report)
     lines.append(f"reconstruction error {report.reconstruction_error:.4f} (pixels in [-1, 1])")
     if report.settings:

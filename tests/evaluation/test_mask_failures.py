@@ -50,10 +50,11 @@ def test_images_do_not_depend_on_each_other_and_only_bad_ones_count():
     images, masks = np.concatenate([images] * 40), np.concatenate([masks] * 40)
     true = np.broadcast_to(TRUE, masks.shape)
     iou = metrics.iou(masks, true)
-    text, counts = mask_failures.summary(images, masks, true, iou)
+    counts = mask_failures.count(images, masks, true, iou)
+    text = mask_failures.sentence(counts, 400)
     assert counts == dict.fromkeys(sorted(set(KINDS) - {"outline off"}), 40)
     assert text.startswith("360 of 400 images have an IoU below 50: all foreground (40); backg")
-    assert mask_failures.summary(images, true, true, np.ones(400))[1] == {}
+    assert mask_failures.count(images, true, true, np.ones(400)) == {}
 
 
 def test_an_image_without_object_has_nothing_to_lose():

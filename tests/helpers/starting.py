@@ -24,6 +24,13 @@ def start(program: str, *arguments: str, is_optimised: bool = False) -> subproce
     return run_code(code, *arguments, is_optimised=is_optimised)
 
 
+def output_of(program: str, *arguments: str) -> str:
+    """What a program prints, as `start` starts it; it must succeed."""
+    done = start(program, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def run_code(code: str, *arguments: str, is_optimised: bool = False) -> subprocess.CompletedProcess:
     """``python -c CODE ARGUMENTS``, as ``start`` does it."""
     environment = dict(os.environ)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from drc_jax.data.packed.format import open_split
 from drc_jax.data.prepare import prepare
-from tests.helpers.starting import ROOT, start
+from tests.helpers.starting import ROOT, output_of, start
 
 ROTATED = 6  # the EXIF value for: turn by 90 degrees clockwise to see it upright
 
@@ -29,12 +29,6 @@ TINY = (
     "--config.batch_size=4",
     "--config.iterations=2",
 )
-
-
-def started(program, *arguments):
-    done = start(program, *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def refusal(program, *arguments):
@@ -86,7 +80,7 @@ def folder(tmp_path_factory):
     )
     for name in ("all", "bare"):
         prepare("npz", root / name, source=str(root / f"{name}.npz"), test_fraction=1.0)
-    started(
+    output_of(
         *("train", *TINY, f"--workdir={root / 'run'}"),
         f"--config.data.path={root / 'packed'}",
     )
@@ -95,7 +89,7 @@ def folder(tmp_path_factory):
 
 def evaluated(folder, files, *arguments):
     """The report of an evaluation and its lines per image."""
-    started("evaluate", f"--workdir={folder / 'run'}", *arguments)
+    output_of("evaluate", f"--workdir={folder / 'run'}", *arguments)
     with open(files / "test.csv", newline="", encoding="utf-8") as file:
         return json.loads((files / "test.json").read_text()), list(csv.DictReader(file))
 
@@ -138,7 +132,7 @@ def test_data_without_masks_are_refused(folder):
 
 def test_photographs_are_cut_out_at_their_own_size(folder):
     output = folder / "cut_outs"
-    started(
+    output_of(
         *("extract", f"--workdir={folder / 'run'}", f"--input={folder / 'photos'}"),
         f"--output={output}",
     )
@@ -147,7 +141,7 @@ def test_photographs_are_cut_out_at_their_own_size(folder):
             with Image.open(output / kind / f"sub/{i:02d}.png") as image:
                 assert image.size == upright_size(i), (kind, i)
     # The masks it writes are masks that the preparation takes.
-    said = started(
+    said = output_of(
         *("prepare", "--dataset=folder", "--size=8", f"--source={folder / 'photos'}"),
         *(f"--masks={output / 'masks'}", f"--output={folder / 'again'}"),
     )
@@ -155,7 +149,7 @@ def test_photographs_are_cut_out_at_their_own_size(folder):
 
 
 def test_data_sets_are_analysed_side_by_side(folder):
-    said = started(
+    said = output_of(
         *("analyse", f"--data={folder / 'packed'},{folder / 'all'}", "--split=test"),
         f"--output={folder / 'page'}",
     )

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from drc_jax.data.packed.format import open_split
-from tests.helpers.starting import ROOT, start
+from tests.helpers.starting import ROOT, output_of
 
 CONFIG = (
     f"--config={ROOT / 'configs' / 'tiny.py'}",
@@ -18,19 +18,12 @@ CONFIG = (
 )
 
 
-def done(program, *arguments):
-    """What a program says; it must succeed."""
-    ended = start(program, *arguments)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The folder with a run of slots, three objects in some images, and a photograph."""
     folder = tmp_path_factory.mktemp("slots")
     data = (f"--config.data.path={folder / 'data'}", "--config.data.objects=(1, 3)")
-    done("train", *CONFIG, *data, f"--workdir={folder / 'run'}")
+    output_of("train", *CONFIG, *data, f"--workdir={folder / 'run'}")
     Image.fromarray(open_split(folder / "data", "test").images[0]).save(folder / "photo.png")
     return folder
 
@@ -44,7 +37,7 @@ def test_training_watches_the_slots(folder):
 def test_evaluate_scores_any_number_of_slots(folder):
     for slots in (3, 5):
         flags = [] if slots == 3 else [f"--num_slots={slots}"]
-        assert "FG-ARI" in done("evaluate", f"--workdir={folder / 'run'}", *flags)
+        assert "FG-ARI" in output_of("evaluate", f"--workdir={folder / 'run'}", *flags)
         report = json.loads((folder / "run/eval/test.json").read_text())
         assert report["num_regions"] == slots + 1
         assert report["labels"]["objects"] > 1 and report["failures"]["duplicate"] >= 0
@@ -56,7 +49,9 @@ def test_sample_draws_every_slot(folder):
     heights = []
     for slots in (1, 3):
         output = folder / f"samples_{slots}.png"
-        done("sample", f"--workdir={folder / 'run'}", f"--output={output}", f"--num_slots={slots}")
+        output_of(
+            "sample", f"--workdir={folder / 'run'}", f"--output={output}", f"--num_slots={slots}"
+        )
         with Image.open(output) as picture:
             heights.append(picture.height)
     assert heights[1] > heights[0]
@@ -64,7 +59,7 @@ def test_sample_draws_every_slot(folder):
 
 def test_extract_cuts_out_every_object(folder):
     output = folder / "cut_outs"
-    done(
+    output_of(
         "extract",
         f"--workdir={folder / 'run'}",
         f"--input={folder / 'photo.png'}",
@@ -81,7 +76,7 @@ def test_extract_cuts_out_every_object(folder):
 
 
 def test_a_model_of_slots_is_compared_and_timed(folder):
-    done(
+    output_of(
         "compare",
         f"--runs={folder / 'run'}",
         f"--data={folder / 'data'}",
@@ -90,11 +85,11 @@ def test_a_model_of_slots_is_compared_and_timed(folder):
     (group,) = json.loads((folder / "comparison/table.json").read_text())["groups"]
     assert "fixed" in group["scores"]
     output = folder / "speed.json"
-    done("benchmark", *CONFIG, "--repeats=1", f"--json={output}")
+    output_of("benchmark", *CONFIG, "--repeats=1", f"--json={output}")
     assert all(t["seconds_min"] > 0 for t in json.loads(output.read_text())["timings"])
 
 
 def test_a_model_of_slots_is_exported(folder):
     output = folder / "slots.stablehlo"
-    said = done("export", f"--workdir={folder / 'run'}", f"--output={output}", "--num_steps=1")
+    said = output_of("export", f"--workdir={folder / 'run'}", f"--output={output}", "--num_steps=1")
     assert "1 steps for 1 images" in said and output.stat().st_size > 0
