@@ -22,6 +22,7 @@ from drc_jax.config import LARGEST_SEED
 from drc_jax.config.fields import nearest
 from drc_jax.errors import UserError
 from drc_jax.evaluation.regions import Watched, block_size
+from drc_jax.inference import MASK_SOURCES
 from drc_jax.model import posterior
 from drc_jax.runs.trained import Run, load_run
 from drc_jax.runtime import signals
@@ -106,6 +107,29 @@ def start_flag() -> flags.FlagHolder[str]:
         posterior.STARTS,
         "Where chains begin: at noise, or at the answer of the encoder that was trained beside the "
         "model (--config.encoder.enabled=True), which takes fewer steps.",
+    )
+
+
+def chains_flag() -> flags.FlagHolder[int]:
+    """Defines ``--chains``, for `Run.sampler_chains`; call it once, at a program's top level."""
+    return flags.DEFINE_integer(
+        "chains",
+        0,
+        "Chains per image, whose regions are averaged: better masks, at so many times the cost; 0 "
+        "takes the config's.",
+        lower_bound=0,
+        upper_bound=1_000,
+    )
+
+
+def mask_flag() -> flags.FlagHolder[str]:
+    """Defines ``--mask_from``, for `Run.mask_source`; call it once, at a program's top level."""
+    return flags.DEFINE_enum(
+        "mask_from",
+        "",
+        ("", *MASK_SOURCES),
+        "Masks of the mixing weights (pi, the paper), or of the responsibilities for the image's "
+        "own pixels (gamma), which follow its edges; empty takes the config's.",
     )
 
 

@@ -8,8 +8,8 @@
 Runs of one method and config that differ in their seed are one row of the table, with mean and
 standard deviation. Writes to --output: table.md, table.csv and table.json, the figures as PNG (each
 method's regions, its worst images and what went wrong), and index.html, one page with everything
-that needs no other file. The data need masks. --steps is for all methods with a sampler; a score
-depends on it and on --seed.
+that needs no other file. The data need masks. --steps is for all methods with a sampler,
+--chains for DRC; a score depends on them and on --seed.
 """
 
 from collections.abc import Sequence
@@ -32,6 +32,7 @@ _DATA = flags.DEFINE_string("data", None, "Folder of the packed data to score on
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the page and its parts.", required=True)
 _SPLIT = flags.DEFINE_string("split", "test", "Which split of the data to score on.")
 _STEPS = cli.steps_flag("Langevin steps from fresh chains; 0 takes each config's.")
+_CHAINS = cli.chains_flag()
 _SEED = cli.seed_flag()
 
 
@@ -47,7 +48,14 @@ def main(argv: Sequence[str]) -> None:
     bar = cli.ImageBar("comparing", 0)
     seed = _SEED.value
     entered = [
-        entrants.of_run(path, split, steps=_STEPS.value, seed=seed, progress=bar.steps)
+        entrants.of_run(
+            path,
+            split,
+            steps=_STEPS.value,
+            chains=_CHAINS.value,
+            seed=seed,
+            progress=bar.steps,
+        )
         for path in runs
     ]
     for path in configs:

@@ -16,9 +16,9 @@ Of DRC with several slots also SPLIT_failures.png and SPLIT_removed.png, without
 Methods of exchangeable slots are scored in both ways of the supplement's appendix E; where the data
 have instance labels, label maps are scored too (FG-ARI and others).
 What --data names is scored into WORKDIR/eval/NAME, NAME being that folder's. The data need masks;
-experiments.extract needs none. A score depends on --steps and --seed. The order of the images
-changes nothing, and neither does which other images there are: all go through the method in blocks
-of one size.
+experiments.extract needs none. A score depends on --steps, --chains, --mask_from and --seed. The
+order of the images changes nothing, and neither does which other images there are: all go through
+the method in blocks of one size.
 """
 
 import pathlib
@@ -43,6 +43,8 @@ _MODEL = cli.model_flag()
 _SPLIT = flags.DEFINE_string("split", "test", "Which split of the data to score.")
 _STEPS = cli.steps_flag("Langevin steps from fresh chains; 0 takes the config's.")
 _START = cli.start_flag()
+_CHAINS = cli.chains_flag()
+_MASK_FROM = cli.mask_flag()
 _DATA = flags.DEFINE_string(
     "data", "", "Folder of another packed data set to score on; empty takes the run's own."
 )
@@ -70,9 +72,18 @@ def main(argv: Sequence[str]) -> None:
         output /= folder.resolve().name  # The run's own scores stay.
     output = files.writable(output, "the scores")
     steps = run.sampler_steps(_STEPS.value)
+    chains = run.sampler_chains(_CHAINS.value)
+    source = run.mask_source(_MASK_FROM.value)
     bar = cli.ImageBar("evaluating", steps)
     infer_batch = Watched(
-        run.infer_batch(_SEED.value, num_steps=steps, start=_START.value, progress=bar.steps)
+        run.infer_batch(
+            _SEED.value,
+            num_steps=steps,
+            num_chains=chains,
+            mask_from=source,
+            start=_START.value,
+            progress=bar.steps,
+        )
     )
     with bar:
         evaluation = evaluate(
@@ -84,6 +95,8 @@ def main(argv: Sequence[str]) -> None:
                 "data": str(folder),
                 "checkpoint_step": run.step,
                 **({"langevin_steps": steps, "start": _START.value} if steps else {}),
+                **({"chains": chains} if chains > 1 else {}),
+                **({"mask_from": source} if source != "pi" else {}),
                 **({"num_slots": _SLOTS.value} if _SLOTS.value else {}),
                 "seed": _SEED.value,
             },
@@ -97,6 +110,8 @@ def main(argv: Sequence[str]) -> None:
     parts = [
         f"iteration{run.step}" if run.step else "",
         f"steps{steps}" if steps else "",
+        f"chains{chains}" if chains > 1 else "",
+        source if source != "pi" else "",
         f"slots{_SLOTS.value}" if _SLOTS.value else "",
         f"seed{_SEED.value}",
         "" if _START.value == "prior" else _START.value,

@@ -2,7 +2,7 @@
 
     python -m experiments.extract --workdir=runs/photos --input=PHOTOS --output=cut_outs
     python -m experiments.extract --model=flowers17 --input=FLOWERS --output=cut_outs
-    python -m experiments.extract --workdir=runs/photos --input=dog.jpg --output=dog --restarts=4
+    python -m experiments.extract --workdir=runs/photos --input=dog.jpg --output=dog --chains=8
     python -m experiments.extract --config=configs/baselines/grabcut.py --input=PHOTOS --output=cut
 
 Writes for every picture a mask, a cut-out with transparency and the background alone, all of the
@@ -35,6 +35,8 @@ _INPUT = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the results.", required=True)
 _STEPS = cli.steps_flag("Langevin steps from fresh chains; 0 takes the config's.")
 _START = cli.start_flag()
+_CHAINS = cli.chains_flag()
+_MASK_FROM = cli.mask_flag()
 _RESTARTS = flags.DEFINE_integer(
     "restarts", 1, "Chains per picture; that of lowest posterior energy is kept.", lower_bound=1
 )
@@ -65,12 +67,16 @@ def main(argv: Sequence[str]) -> int:
     run = _run().with_slots(_SLOTS.value)
     side = run.config.image_size if run.params is not None else UNTRAINED_SIDE
     steps = run.sampler_steps(_STEPS.value)
+    # Who asks for restarts wants one chain's answer, whatever the config says.
+    chains = run.sampler_chains(_CHAINS.value or int(_RESTARTS.value > 1))
     with cli.ImageBar("extracting", steps, "file") as bar:
         infer_batch = Watched(
             run.infer_batch(
                 _SEED.value,
                 num_steps=steps,
                 num_restarts=_RESTARTS.value,
+                num_chains=chains,
+                mask_from=_MASK_FROM.value,
                 start=_START.value,
                 progress=bar.steps,
             )

@@ -11,6 +11,7 @@ import pytest
 import drc_jax
 from drc_jax import inference, langevin
 from drc_jax.model import posterior
+from drc_jax.model.energies import responsibilities
 from drc_jax.model.images import as_images
 from tests.helpers.small import ONE_BLOCK as CONFIG
 
@@ -20,9 +21,13 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
 
 @pytest.fixture(scope="module")
 def params():
+    return _noise_for(CONFIG)
+
+
+def _noise_for(config):
     """Noise in the place of trained parameters."""
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(lambda: drc_jax.init_params(CONFIG, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: drc_jax.init_params(config, jax.random.key(0)))
     draws = jax.tree.map(lambda x: rng.normal(size=x.shape, scale=0.3), shapes)
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), draws)
 
@@ -126,6 +131,61 @@ def test_restarts_keep_the_chain_of_lowest_energy_for_each_image(params, infer):
     np.testing.assert_allclose(kept.images, expected.images, atol=1e-4)
 
 
+@pytest.mark.parametrize(("num_slots", "mask_from"), [(1, "pi"), (1, "gamma"), (3, "gamma")])
+def test_the_mean_over_chains_is_the_masks_weight(num_slots, mask_from):
+    """(6.2), each image and chain on its own."""
+    config = dataclasses.replace(CONFIG, num_slots=num_slots, responsibility="auto")
+    params = _noise_for(config)
+    x = as_images(config, IMAGES)
+    options = dict(num_steps=3, num_restarts=4)
+    chains = posterior.chains(config, params, KEY, x, **options)
+    ends = [chain.z for chain in chains if chain.step == 3]
+    rendered = [drc_jax.render(config, params, z) for z in ends]
+    source = {"pi": lambda r: r.pi, "gamma": lambda r: responsibilities(config, r, x)}[mask_from]
+    expected = np.mean([1 - source(r)[:, -1] for r in rendered], axis=0)
+    infer = functools.partial(drc_jax.infer, config, params, KEY, IMAGES, mask_from=mask_from)
+    found = infer(num_steps=3, num_chains=4)
+    np.testing.assert_allclose(found.foreground_weight, expected, atol=1e-4)
+    np.testing.assert_allclose(found.pi.sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(found.log_pi, np.log(found.pi), atol=1e-4)
+    kept = infer(**options)
+    np.testing.assert_array_equal(found.images[:, -1], kept.images[:, -1])
+    np.testing.assert_array_equal(found.reconstruction, kept.reconstruction)
+    assert np.abs(found.foreground_weight - kept.foreground_weight).max() > 0.01
+    if num_slots == 1:
+        np.testing.assert_array_equal(found.images, kept.images)
+
+
+def test_masks_may_be_responsibilities(params, infer):
+    x = as_images(CONFIG, IMAGES)
+    mixing = infer(KEY, IMAGES, num_steps=3)
+    found = infer(KEY, IMAGES, num_steps=3, mask_from="gamma")
+    np.testing.assert_allclose(found.pi, responsibilities(CONFIG, mixing, x), atol=1e-5)
+    np.testing.assert_array_equal(found.images, mixing.images)
+    with pytest.raises(drc_jax.UserError, match="mask_from must be one of pi, gamma; got 'p'"):
+        infer(KEY, IMAGES, num_steps=3, mask_from="p")
+
+
+def test_the_mean_leaves_out_chains_that_are_not_finite(infer, monkeypatch):
+    advance, calls = posterior._advance, []
+
+    def broken(*arguments):
+        calls.append(arguments)
+        z = advance(*arguments)
+        return z.at[2].set(jnp.nan) if len(calls) > 1 else z
+
+    finite = infer(KEY, IMAGES, num_steps=1, num_chains=1)
+    monkeypatch.setattr(posterior, "_advance", broken)
+    found = infer(KEY, IMAGES, num_steps=1, num_chains=3)
+    assert len(calls) == 3 and np.isfinite(found.pi).all()
+    np.testing.assert_array_equal(found.images[2], finite.images[2])
+
+
+def test_under_jit_the_mean_is_the_same(infer):
+    inside = jax.jit(lambda images: infer(KEY, images, num_steps=3, num_chains=2).pi)(IMAGES)
+    np.testing.assert_allclose(inside, infer(KEY, IMAGES, num_steps=3, num_chains=2).pi, atol=1e-4)
+
+
 def test_the_first_steps_of_a_fresh_chain_may_be_short(params, infer):
     start_key, chain_key = jax.random.split(KEY)
     z = jax.random.normal(start_key, (6, CONFIG.latent_dim))
@@ -209,6 +269,8 @@ def test_energies_that_are_no_numbers_never_win():
         (dict(num_steps=0), "num_steps must be at least 1, got 0"),
         (dict(step_size=-0.1), "step_size must be finite and greater than 0"),
         (dict(num_restarts=0), "num_restarts must be at least 1, got 0"),
+        (dict(num_chains=0), "num_chains must be at least 1, got 0"),
+        (dict(num_chains=2, num_restarts=3), r"num_restarts \(3\).* or num_chains \(2\).*not both"),
         (dict(drift_limit=-1.0), "drift_limit must be a finite number of at least 0, got -1.0"),
         (dict(warm_up_steps=-1), "warm_up_steps must be an integer of at least 0, got -1"),
         (dict(warm_up_steps=1, warm_up_step_size=0.0), "step_size must be finite and greater"),

@@ -153,6 +153,10 @@ class SamplerConfig:
       prior_steps, prior_step_size: K0 and its delta.
       posterior_steps, posterior_step_size: K1 and its delta.
       test_steps: posterior steps from a fresh chain at evaluation.
+      test_chains: fresh chains per image there, whose regions are averaged (6.2), (6.3); 1 is the
+        paper.
+      test_mask_from: ``pi``, the paper, or ``gamma``: whether masks there are those of the mixing
+        weights, or of the responsibilities for the image.
       drift_limit: largest drift of a latent part beyond the pull of |z|^2 / 2, in units of the
         noise delta, in all chains (3.3); 0, the paper, for none.
       warm_up_steps, warm_up_step_size: the first steps of a fresh chain at evaluation, and their
@@ -164,6 +168,8 @@ class SamplerConfig:
     posterior_steps: int = field(40, least=1, most=MANY)
     posterior_step_size: float = field(0.1, least=1e-6, most=1e6)
     test_steps: int = field(300, least=1, most=MANY)
+    test_chains: int = field(1, least=1, most=1_000)
+    test_mask_from: str = field("pi", choices=("pi", "gamma"))
     drift_limit: float = field(0.0, least=0, most=1e6)
     warm_up_steps: int = field(0, least=0, most=MANY)
     warm_up_step_size: float = field(0.01, least=1e-6, most=1e6)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from drc_jax.baselines import grabcut
-from drc_jax.config import described, to_dict
+from drc_jax.config import TrainConfig, described, to_dict
 from drc_jax.data.packed.format import PackedSplit
 from drc_jax.data.training_images import check_size, data_folder
 from drc_jax.errors import UserError
@@ -27,7 +27,13 @@ _SUMMARIES = {"grabcut": grabcut.summary}
 
 
 def of_run(
-    path: str, split: PackedSplit, *, seed: int, steps: int, progress: Progress | None = None
+    path: str,
+    split: PackedSplit,
+    *,
+    seed: int,
+    steps: int,
+    chains: int = 0,
+    progress: Progress | None = None,
 ) -> Entrant:
     """A training folder as entrant.
 
@@ -36,6 +42,7 @@ def of_run(
       split: the images to score on.
       seed: of the chains.
       steps: of the sampler; 0 takes the config's. Methods without a sampler ignore it.
+      chains: per image, of DRC; 0 takes the config's. Other methods ignore it.
       progress: called with the steps done and in all of a block of images, as by ``infer``.
 
     Raises:
@@ -49,7 +56,7 @@ def of_run(
         raise UserError(f"{path}: {error}") from None
     config = workdir.identity(pathlib.Path(path), run.config)
     del config["seed"]
-    entrant = _entrant(run, path, config, seed, steps, progress)
+    entrant = _entrant(run, path, config, seed, steps, chains, progress)
     return entrant._replace(
         settings={**entrant.settings, "trained_on": str(data_folder(run.config))},
         seed=run.config.seed,
@@ -83,16 +90,22 @@ def _entrant(
     config: Mapping[str, Any],
     seed: int,
     steps: int,
+    chains: int = 0,
     progress: Progress | None = None,
 ) -> Entrant:
     steps = run.sampler_steps(steps)
+    chains = run.sampler_chains(chains if isinstance(run.config, TrainConfig) else 0)
+    source = run.mask_source("")
     settings = {"method": run.method.name, "checkpoint_step": run.step, "seed": seed}
     return Entrant(
         method=run.method.name,
         path=path,
         config=json.dumps(config, sort_keys=True),
-        infer_batch=run.infer_batch(seed, num_steps=steps, progress=progress),
-        settings=settings | ({"langevin_steps": steps} if steps else {}),
+        infer_batch=run.infer_batch(seed, num_steps=steps, num_chains=chains, progress=progress),
+        settings=settings
+        | ({"langevin_steps": steps} if steps else {})
+        | ({"chains": chains} if chains > 1 else {})
+        | ({"mask_from": source} if source != "pi" else {}),
         changed=described.differences(run.config),
         figure=_FIGURES.get(run.method.name, "regions"),
         column=COLUMNS.get(run.method.name, "fixed"),

@@ -98,7 +98,8 @@ class Method(Protocol):
         """The regions of images [B, S, S, 3] uint8 that were not trained on.
 
         ``keys`` are [B], one per image. ``num_steps`` 0 takes the config's; methods without a
-        sampler ignore it and ``num_restarts``. Methods with a sampler also take ``progress``.
+        sampler ignore it and ``num_restarts``. Methods with a sampler also take ``progress``,
+        and DRC ``start``, ``num_chains`` and ``mask_from``.
         """
         ...
 

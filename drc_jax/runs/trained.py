@@ -62,6 +62,30 @@ class Run(NamedTuple):
         usual = self.method.test_steps(self.config)
         return (wanted or usual) if usual else 0
 
+    def sampler_chains(self, wanted: int) -> int:
+        """``wanted`` chains per image, or the config's where that is 0; 1 for other methods.
+
+        Raises:
+          UserError: if more than one is wanted of a method that has no chains.
+        """
+        if isinstance(self.config, TrainConfig):
+            return wanted or self.config.sampler.test_chains
+        if wanted > 1:
+            raise UserError(f"{wanted} chains are for runs of drc; this is of {self.method.name}")
+        return 1
+
+    def mask_source(self, wanted: str) -> str:
+        """``wanted``, ``pi`` or ``gamma``, or the config's where that is empty; ``pi`` for others.
+
+        Raises:
+          UserError: if ``gamma`` is wanted of a method that has none.
+        """
+        if isinstance(self.config, TrainConfig):
+            return wanted or self.config.sampler.test_mask_from
+        if wanted == "gamma":
+            raise UserError(f"masks from gamma are for runs of drc; this is of {self.method.name}")
+        return "pi"
+
     def check_start(self, start: str) -> None:
         """Refuses a start of chains that this run does not have.
 
@@ -80,21 +104,29 @@ class Run(NamedTuple):
         images: Any,
         *,
         start: str = "prior",
+        num_chains: int = 1,
+        mask_from: str = "",
         progress: Progress | None = None,
         **options: Any,
     ) -> Regions:
         """``Method.segment`` with this run's config and parameters.
 
         ``start`` is where DRC's chains begin, as for ``drc_jax.infer``; other methods and runs
-        without encoder have ``prior`` only. ``progress`` is called with steps done and in all,
-        where the method has a sampler.
+        without encoder have ``prior`` only. ``num_chains`` and ``mask_from`` are as there too, the
+        second empty for the config's. ``progress`` is called with steps done and in all, where the
+        method has a sampler.
 
         Raises:
-          UserError: if ``start`` is ``encoder`` and the run has none.
+          UserError: if ``start`` is ``encoder`` and the run has none, or another method is asked
+            for what only DRC has.
         """
         self.check_start(start)
         if start != "prior":
             options["start"] = start
+        if self.sampler_chains(num_chains) > 1:
+            options["num_chains"] = num_chains
+        if self.mask_source(mask_from) != self.mask_source(""):
+            options["mask_from"] = mask_from
         if progress is not None and self.method.test_steps(self.config):
             options["progress"] = progress
         return self.method.segment(self.config, self.params, keys, images, **options)

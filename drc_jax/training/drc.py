@@ -110,6 +110,8 @@ class DRC:
         *,
         num_steps: int = 0,
         num_restarts: int = 1,
+        num_chains: int = 1,
+        mask_from: str = "",
         start: str = "prior",
         progress: inference.Progress | None = None,
     ) -> Regions:
@@ -120,6 +122,8 @@ class DRC:
             images,
             num_steps=num_steps or self.test_steps(config),
             num_restarts=num_restarts,
+            num_chains=num_chains,
+            mask_from=mask_from or config.sampler.test_mask_from,
             progress=progress,
             **posterior.options(config.sampler, start),
         )

@@ -105,6 +105,10 @@ def test_the_program(tmp_path, params):
     assert "compiled 1\n" in done.stdout  # nine pictures are a block and a part of one
     assert opened(out / "masks/2.png")[1].shape == (16, 22)
     assert run(f"--input={photos / 'bad.jpg'}").returncode == 1
+    averaged = run(f"--input={photos / '2.jpg'}", "--chains=2", "--soft")
+    assert averaged.returncode == 0, averaged.stderr
+    both = run(f"--input={photos}", "--chains=2", "--restarts=2")
+    assert both.returncode == 2 and "num_chains (2), to average" in both.stderr
 
 
 def test_a_method_that_is_not_trained(tmp_path):

@@ -78,6 +78,12 @@ def test_evaluate_writes_consistent_scores(run):
     for name in ("grid", "best", "worst"):
         assert width(run / f"run/eval/test_{name}.png") > 500
 
+    assert start("evaluate", f"--workdir={run / 'run'}", "--chains=2").returncode == 0
+    (of_two,) = (run / "run/eval").glob("test_iteration*_steps5_chains2_seed0.json")
+    report = json.loads(of_two.read_text())
+    assert report["settings"]["chains"] == 2
+    assert (run / "run/eval/test.csv").read_bytes() != files[0][1]
+
     missing = start("evaluate", f"--workdir={run / 'run'}", "--split=val")
     assert missing.returncode == 2
     assert missing.stderr.startswith("error: ") and "Traceback" not in missing.stderr

@@ -56,13 +56,13 @@ def test_runs_are_opened_grouped_and_scored(tmp_path, split):
         trained(tmp_path / "d", split, seed=1, iterations=6),
         trained(tmp_path / "e", split_of(tmp_path / "others", seed=1), seed=3),
     ]
-    entered = [entrants.of_run(path, split, seed=5, steps=7) for path in paths]
+    entered = [entrants.of_run(path, split, seed=5, steps=7, chains=3) for path in paths]
     found = compare(entered, split)
     assert [len(group.results) for group in found.groups] == [2, 1, 1, 1]
     first = found.groups[0].first
     assert (first.entrant.seed, first.entrant.iterations, first.entrant.num_parameters) == (1, 8, 1)
     assert first.entrant.training_seconds is not None and first.entrant.training_seconds > 0
-    # The method has no sampler, so steps are not among what its score depends on.
+    # The method has no sampler, so steps and chains are not among what its score depends on.
     settings = {"method": "mean", "checkpoint_step": 8, "seed": 5, "trained_on": "noise"}
     assert first.evaluation.report.settings == settings
     run = load_run(paths[0])
