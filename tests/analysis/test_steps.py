@@ -39,6 +39,16 @@ def test_a_score_is_that_of_the_evaluation(tmp_path):
     fixed = evaluate(run.infer_batch(3, num_steps=2), split).report.scores["fixed"]
     assert found == Point("prior", 2, fixed.iou, fixed.dice) and fixed.iou > 0
     assert found != steps.score(run, split, "prior", 3, seed=3)._replace(num_steps=2)
+    mean = steps.score(run, split, "prior", 2, seed=3, num_chains=2, mask_from="gamma")
+    assert mean.num_chains == 2 and mean.iou != fixed.iou
+
+
+def test_chains_are_lines_of_their_own():
+    points = [Point("prior", 5, 0.2, 0.3), Point("prior", 5, 0.4, 0.5, num_chains=8)]
+    _, one, eight = steps.table(points).splitlines()
+    assert one.split() == ["prior", "20.0"] and eight.split() == ["prior,", "8", "chains", "40.0"]
+    image = np.asarray(Image.open(io.BytesIO(steps.curves(points))).convert("RGB"))
+    assert (image.reshape(-1, 3) == (198, 40, 40)).all(1).any()
 
 
 def test_the_table_has_a_line_per_start_and_a_column_per_number():
@@ -63,6 +73,7 @@ def test_the_picture_shows_every_start():
     [
         ("--steps=1,many", "error: --steps must be numbers with commas between"),
         ("--steps=0,5", "error: --steps must be numbers of at least 1, got"),
+        ("--chains=0", "error: --chains must be numbers of at least 1, got"),
         ("--starts=encoder", "error: start 'encoder' needs a model trained with"),
     ],
 )
