@@ -31,6 +31,8 @@ def get_config() -> ConfigDict:
     config.data.shading = "flat"
     config.data.num_train = 250
     config.batch_size = 16
+    config.sampler.test_chains = 8
+    config.sampler.test_mask_from = "gamma"
     config.iterations = 600
     config.image_every = 100
     return config
