@@ -174,11 +174,9 @@ def infer(
     regions = rendered(config, params, z)
     if weights:
         return _with_consensus(regions, weights)
-    return (
-        regions
-        if mask_from == "pi"
-        else _with_weights(regions, _weights(config, params, z, x, mask_from))
-    )
+    if mask_from == "gamma":
+        return _with_weights(regions, _weights(config, params, z, x, mask_from))
+    return regions
 
 
 def sample_prior(
