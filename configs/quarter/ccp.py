@@ -11,7 +11,7 @@ As configs/quarter/photographs.py, except for zb_dim 64 and zs_dim 128, a quarte
 street has more in it than a flower's garden, and with these figures stood in the foreground in an
 earlier trial (fixed IoU 35.6 after 1,698 iterations).
 
-Cost: 2 to 4 s per iteration on two cores beside other programs.
+Cost: not measured at this batch.
 Score: not measured.
 """
 
