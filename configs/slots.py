@@ -12,8 +12,6 @@ large ones alone in their image (seed 0, docs/slots.md).
 
 - sigma 0.45 and a cost of contact between slots keep slots off the floor and each other (docs/
   slots.md); w / (2 sigma^2) is what it is at sigma 0.25 and the demo's w;
-- twice the contact weight of configs/slots_16.py: borders have twice as many pixels, and w is a
-  quarter of that there;
 - eight chains at test, masks from responsibilities: what most chains agree on is one object;
 - half the demo's batch and images: for the same computing the generators take twice the steps and
   chains are visited as often, and training was ahead at equal cost.
@@ -34,7 +32,7 @@ def get_config() -> ConfigDict:
     config.model.zf_dim = 32
     config.model.sigma = 0.45
     config.model.langevin_weight = 12.96
-    config.model.slot_contact_weight = 2.0
+    config.model.slot_contact_weight = 4.0
     config.data.objects = (1, 3)
     config.data.shading = "flat"
     config.data.num_train = 250

@@ -23,7 +23,6 @@ def get_config() -> ConfigDict:
     config.model.classifier_channels = (16, 32)
     # w / (2 sigma^2) is 128 for every sigma here.
     config.model.langevin_weight = 51.84
-    config.model.slot_contact_weight = 1.0
     config.iterations = 200
     config.image_every = 200
     config.checkpoint_every = 50

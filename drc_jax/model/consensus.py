@@ -7,8 +7,10 @@ from scipy.cluster import hierarchy
 
 # Pixels that are clustered; the others join the cluster that they are most often with.
 _MOST_NODES = 1024
-# Binder's loss: a pair that is wrongly together costs as much as one that is wrongly apart.
-_TOGETHER = 0.5
+# Clusters are joined while their pixels are together in more than this share of the chains. Binder's
+# loss in which a pair wrongly apart costs three times as much as one wrongly together: chains cut
+# large objects far more often than they merge two (chosen on training images, docs/slots.md).
+_TOGETHER = 0.25
 
 
 def consensus(weights: Float[Array, "m b k h w"]) -> Float[Array, "b k h w"]:
@@ -16,7 +18,7 @@ def consensus(weights: Float[Array, "m b k h w"]) -> Float[Array, "b k h w"]:
 
     All foregrounds together have their mean share over chains (6.2). Slots have no names that
     chains share, so which pixels belong together is asked instead: those that are in one slot in
-    more than half of the chains (6.3). That is found on the host; for one slot it is traceable.
+    a quarter of the chains or more (6.3). That is found on the host; for one slot it is traceable.
 
     Args:
       weights: the regions' shares of each chain, slots first, summing to 1 over them. Chains that
