@@ -7,9 +7,9 @@ from scipy.cluster import hierarchy
 
 # Pixels that are clustered; the others join the cluster that they are most often with.
 _MOST_NODES = 1024
-# Clusters are joined while their pixels are together in more than this share of the chains (a
-# Binder loss: a pair wrongly apart at three times the cost of one wrongly together). Chains cut large
-# objects far more often than they merge two; chosen on training images, docs/slots.md.
+# Clusters are joined while their pixels are together in more than this share of the chains, as
+# Binder's loss has it where a pair wrongly apart costs three times as much as one wrongly together.
+# Chains cut large objects far more often than they merge two. Chosen on training images.
 _TOGETHER = 0.25
 
 
