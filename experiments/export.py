@@ -68,6 +68,9 @@ def main(argv: Sequence[str]) -> None:
         f"wrote {output} ({len(content) / 1e6:.1f} MB): {steps} steps for "
         f"{_BATCH_SIZE.value} images of {side}x{side} on {', '.join(_PLATFORMS.value)}"
     )
+    chains = run.sampler_chains(0)
+    if chains > 1:
+        print(f"it runs one chain: take the mean foreground_weight of {chains} seeds for masks")
 
 
 def _write_onnx(run: Run, output: pathlib.Path) -> None:

@@ -26,8 +26,10 @@ def exported(
     To run it: ``jax.export.deserialize(content).call(images, seed)`` with images uint8
     [B, S, S, 3] and a seed uint32. It returns a dict of what ``infer`` returns for
     ``jax.random.key(seed)``: ``images``, ``pi``, ``background_source``, ``grid``,
-    ``reconstruction`` and ``foreground_weight``; the mask is ``foreground_weight > 0.5``. Rounding
-    differs from program to program, and long chains amplify it.
+    ``reconstruction`` and ``foreground_weight``; the mask is ``foreground_weight > 0.5``. It runs
+    one chain per image: where the config has several, call it with as many seeds and take the mean
+    of ``foreground_weight`` (6.2). Rounding differs from program to program, and long chains
+    amplify it.
 
     Args:
       config: the run's.
@@ -57,6 +59,7 @@ def exported(
             warm_up_steps=sampler.warm_up_steps if start == "prior" else 0,
             warm_up_step_size=sampler.warm_up_step_size,
             start=start,
+            mask_from=sampler.test_mask_from,
         )
         return {**regions._asdict(), "foreground_weight": regions.foreground_weight}
 

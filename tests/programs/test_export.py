@@ -52,7 +52,9 @@ def test_it_finds_the_same_masks_without_the_package(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
-    options = dict(num_steps=STEPS, step_size=run.config.sampler.posterior_step_size)
+    sampler = run.config.sampler
+    options = dict(num_steps=STEPS, step_size=sampler.posterior_step_size)
+    options["mask_from"] = sampler.test_mask_from
     with np.load(tmp_path / "found.npz") as found:
         expected = infer(model, params, jax.random.key(3), images, **options)
         for name in ("foreground_weight", "reconstruction", "pi"):
