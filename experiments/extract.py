@@ -67,15 +67,13 @@ def main(argv: Sequence[str]) -> int:
     run = _run().with_slots(_SLOTS.value)
     side = run.config.image_size if run.params is not None else UNTRAINED_SIDE
     steps = run.sampler_steps(_STEPS.value)
-    # Who asks for restarts wants one chain's answer, whatever the config says.
-    chains = run.sampler_chains(_CHAINS.value or int(_RESTARTS.value > 1))
     with cli.ImageBar("extracting", steps, "file") as bar:
         infer_batch = Watched(
             run.infer_batch(
                 _SEED.value,
                 num_steps=steps,
                 num_restarts=_RESTARTS.value,
-                num_chains=chains,
+                num_chains=_CHAINS.value,
                 mask_from=_MASK_FROM.value,
                 start=_START.value,
                 progress=bar.steps,

@@ -88,8 +88,9 @@ class Outputs(contextlib.ExitStack):
             return
         try:
             run = Run(self._method, self._config, devices.own_copy(state.params), step)
-            # The same noise at every step, so that steps differ by the model alone.
-            infer_batch = run.infer_batch(seed=0, num_steps=self._config.eval_steps)
+            # The same noise at every step, so that steps differ by the model alone; and one chain,
+            # so that training hardly waits.
+            infer_batch = run.infer_batch(seed=0, num_steps=self._config.eval_steps, num_chains=1)
             self._recorder.add(step, self._held_out.scores(infer_batch))
         except UserError as error:  # no reason to end a run
             say(f"warning: step {step} was not scored: {error}")

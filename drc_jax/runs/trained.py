@@ -104,7 +104,7 @@ class Run(NamedTuple):
         images: Any,
         *,
         start: str = "prior",
-        num_chains: int = 1,
+        num_chains: int = 0,
         mask_from: str = "",
         progress: Progress | None = None,
         **options: Any,
@@ -112,28 +112,33 @@ class Run(NamedTuple):
         """``Method.segment`` with this run's config and parameters.
 
         ``start`` is where DRC's chains begin, as for ``drc_jax.infer``; other methods and runs
-        without encoder have ``prior`` only. ``num_chains`` and ``mask_from`` are as there too, the
-        second empty for the config's. ``progress`` is called with steps done and in all, where the
+        without encoder have ``prior`` only. ``num_chains`` and ``mask_from`` are as there too; 0
+        and empty take the config's. ``progress`` is called with steps done and in all, where the
         method has a sampler.
 
         Raises:
           UserError: if ``start`` is ``encoder`` and the run has none, or another method is asked
             for what only DRC has.
         """
-        self.check_start(start)
+        self._check_chains(start, num_chains, mask_from)
         if start != "prior":
             options["start"] = start
-        if self.sampler_chains(num_chains) > 1:
-            options["num_chains"] = num_chains
-        if self.mask_source(mask_from) != self.mask_source(""):
-            options["mask_from"] = mask_from
+        if isinstance(self.config, TrainConfig):
+            options |= {"num_chains": num_chains, "mask_from": mask_from}
         if progress is not None and self.method.test_steps(self.config):
             options["progress"] = progress
         return self.method.segment(self.config, self.params, keys, images, **options)
 
+    def _check_chains(self, start: str, num_chains: int, mask_from: str) -> None:
+        """Raises UserError where this run has no such chains."""
+        self.check_start(start)
+        self.sampler_chains(num_chains)
+        self.mask_source(mask_from)
+
     def infer_batch(self, seed: int, **options: Any) -> InferBatch:
         """``segment`` for evaluation, with keys that depend on ``seed`` and each image alone."""
-        self.check_start(options.get("start", "prior"))
+        asked = {"start": "prior", "num_chains": 0, "mask_from": ""}
+        self._check_chains(**{name: options.get(name, usual) for name, usual in asked.items()})
         key = jax.random.key(seed)
         return lambda images: self.segment(image_keys(key, images), images, **options)
 

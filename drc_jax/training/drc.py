@@ -110,7 +110,7 @@ class DRC:
         *,
         num_steps: int = 0,
         num_restarts: int = 1,
-        num_chains: int = 1,
+        num_chains: int = 0,
         mask_from: str = "",
         start: str = "prior",
         progress: inference.Progress | None = None,
@@ -122,7 +122,8 @@ class DRC:
             images,
             num_steps=num_steps or self.test_steps(config),
             num_restarts=num_restarts,
-            num_chains=num_chains,
+            # Who asks for restarts wants one chain's answer, whatever the config says.
+            num_chains=num_chains or (config.sampler.test_chains if num_restarts == 1 else 1),
             mask_from=mask_from or config.sampler.test_mask_from,
             progress=progress,
             **posterior.options(config.sampler, start),
