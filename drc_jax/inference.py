@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from drc_jax import langevin
 from drc_jax.config import ModelConfig
+from drc_jax.config.model import MASK_SOURCES
 from drc_jax.errors import NonFiniteError, UserError
 from drc_jax.model import posterior
 from drc_jax.model.consensus import consensus
@@ -288,10 +289,6 @@ def _lower(
     """The energies and latents of the better of two chains per image; NaN never wins."""
     is_better = (new_energy < energy) | jnp.isnan(energy)
     return jnp.where(is_better, new_energy, energy), jnp.where(is_better[:, None], new_z, z)
-
-
-MASK_SOURCES = ("pi", "gamma")
-"""Whose foreground is the mask: mixing weights, or responsibilities for the observed image."""
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))

@@ -20,9 +20,9 @@ from drc_jax import files
 from drc_jax.baselines import grabcut
 from drc_jax.config import LARGEST_SEED
 from drc_jax.config.fields import nearest
+from drc_jax.config.model import MASK_SOURCES
 from drc_jax.errors import UserError
 from drc_jax.evaluation.regions import Watched, block_size
-from drc_jax.inference import MASK_SOURCES
 from drc_jax.model import posterior
 from drc_jax.runs.trained import Run, load_run
 from drc_jax.runtime import signals

@@ -1,4 +1,4 @@
-"""How many sampler steps new images need, from one start of their chains or another, and chains."""
+"""How many sampler steps and chains new images need, from one start or another."""
 
 import io
 from collections.abc import Sequence

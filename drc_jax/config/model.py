@@ -8,6 +8,8 @@ from drc_jax.errors import UserError
 
 _SIZE = 65_536  # widest layer, and largest latent
 _WEIGHT = 1e6  # largest weight of a term
+MASK_SOURCES = ("pi", "gamma")
+"""Whose foreground is the mask: mixing weights, or responsibilities for the observed image."""
 MANY = 2**31 - 1  # steps are counted in int32
 
 
@@ -169,7 +171,7 @@ class SamplerConfig:
     posterior_step_size: float = field(0.1, least=1e-6, most=1e6)
     test_steps: int = field(300, least=1, most=MANY)
     test_chains: int = field(1, least=1, most=1_000)
-    test_mask_from: str = field("pi", choices=("pi", "gamma"))
+    test_mask_from: str = field("pi", choices=MASK_SOURCES)
     drift_limit: float = field(0.0, least=0, most=1e6)
     warm_up_steps: int = field(0, least=0, most=MANY)
     warm_up_step_size: float = field(0.01, least=1e-6, most=1e6)
