@@ -6,10 +6,12 @@
     python -m experiments.evaluate --workdir=runs/butterfly
 
 The npz has `images`, `masks` (for scores only) and `names`; preparation holds out a tenth.
-All values are those of configs/quarter/photographs.py.
+As configs/quarter/photographs.py, except for zb_dim 32 and zs_dim 64: butterflies sit in gardens,
+and a background that cannot draw them leaves them to the foreground (docs/ablations.md).
 
 Cost: per iteration as configs/quarter/flowers17.py.
-Score: not measured.
+Score: fixed IoU 45.6 on 37 held-out images after 467 iterations, ten minutes (mean training mask
+53.3).
 """
 
 from ml_collections import ConfigDict
@@ -19,4 +21,7 @@ from configs.quarter import photographs
 
 def get_config() -> ConfigDict:
     """A locked ConfigDict with every field of ``TrainConfig``."""
-    return photographs.of_set(photographs.get_config(), "butterfly")
+    config = photographs.of_set(photographs.get_config(), "butterfly")
+    config.model.zb_dim = 32
+    config.model.zs_dim = 64
+    return config

@@ -13,7 +13,8 @@ What differs from the paper, and why:
   two cores train it in hours;
 - langevin_weight 16 = (128 / 32)^2: a 32x32 image has 16 times fewer pixels against the same prior;
 - zb_dim 8 and zs_dim 16: with 64 and 128 the background painted flowers as well as the foreground
-  did in an earlier trial, and masks stayed empty (docs/photographs.md);
+  did in an earlier trial, and masks stayed empty (docs/photographs.md). Busier backgrounds need
+  more: butterflies do best with 32 and 64 (docs/ablations.md);
 - posterior_steps 20: cheaper iterations;
 - batch 16, rate 1e-3: in the first quarter of an hour of one core flowers are further (54.6) than
   with 32 and 5e-4 after twenty minutes (48.0, one chain of 300 steps each);
