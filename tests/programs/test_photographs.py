@@ -184,7 +184,7 @@ def test_a_score_that_cannot_be_written_is_shown(folder):
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "test_grid.png: Is a directory" in line and "Traceback" not in done.stderr
     # The numbers came first.
-    assert json.loads((output / "test_iteration2_steps3_seed7.json").read_text())
+    assert json.loads((output / "test_iteration2_steps3_chains8_gamma_seed7.json").read_text())
     (output / "test_grid.png").rmdir()
 
 
