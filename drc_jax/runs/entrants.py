@@ -95,7 +95,6 @@ def _entrant(
 ) -> Entrant:
     steps = run.sampler_steps(steps)
     chains = run.sampler_chains(chains if isinstance(run.config, TrainConfig) else 0)
-    source = run.mask_source("")
     settings = {"method": run.method.name, "checkpoint_step": run.step, "seed": seed}
     return Entrant(
         method=run.method.name,
@@ -104,8 +103,7 @@ def _entrant(
         infer_batch=run.infer_batch(seed, num_steps=steps, num_chains=chains, progress=progress),
         settings=settings
         | ({"langevin_steps": steps} if steps else {})
-        | ({"chains": chains} if chains > 1 else {})
-        | ({"mask_from": source} if source != "pi" else {}),
+        | run.chain_settings(chains, run.mask_source("")),
         changed=described.differences(run.config),
         figure=_FIGURES.get(run.method.name, "regions"),
         column=COLUMNS.get(run.method.name, "fixed"),

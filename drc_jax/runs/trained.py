@@ -86,6 +86,12 @@ class Run(NamedTuple):
             raise UserError(f"masks from gamma are for runs of drc; this is of {self.method.name}")
         return "pi"
 
+    @staticmethod
+    def chain_settings(num_chains: int, mask_from: str) -> dict[str, Any]:
+        """What a report says of chains and masks, where they are not the paper's."""
+        chains = {"chains": num_chains} if num_chains > 1 else {}
+        return {**chains, **({"mask_from": mask_from} if mask_from != "pi" else {})}
+
     def check_start(self, start: str) -> None:
         """Refuses a start of chains that this run does not have.
 
