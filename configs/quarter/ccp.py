@@ -9,10 +9,11 @@ The npz has `images`, `masks` (for scores only) and `names`; preparation holds o
 
 As configs/quarter/photographs.py, except for zb_dim 64 and zs_dim 128, a quarter of the paper's: a
 street has more in it than a flower's garden, and with these figures stood in the foreground in an
-earlier trial (fixed IoU 35.6 after 1,698 iterations).
+earlier trial.
 
-Cost: not measured at this batch.
-Score: not measured.
+Cost: 0.7 s per iteration on one CPU core beside other programs.
+Score: fixed IoU 44.9 on 100 held-out images after 2,723 iterations, 32 minutes (mean training mask
+69.6: all stand in the middle; GrabCut 24.4).
 """
 
 from ml_collections import ConfigDict
