@@ -10,8 +10,8 @@ As configs/quarter/photographs.py, except for zb_dim 32 and zs_dim 64: butterfli
 and a background that cannot draw them leaves them to the foreground (docs/ablations.md).
 
 Cost: per iteration as configs/quarter/flowers17.py.
-Score: fixed IoU 51.1 on 37 held-out images after 3,216 iterations, 21 minutes; 53.0 with 20 posterior
-steps after 1,788, 39 minutes (mean training mask 53.3, GrabCut 40.5).
+Score: fixed IoU 51.1 on 37 held-out images after 3,216 iterations, 21 minutes; 53.0 with 20
+posterior steps after 1,788, 39 minutes (mean training mask 53.3, GrabCut 40.5).
 """
 
 from ml_collections import ConfigDict

@@ -15,8 +15,9 @@ What differs from the paper, and why:
 - zb_dim 8 and zs_dim 16: with 64 and 128 the background painted flowers as well as the foreground
   did in an earlier trial, and masks stayed empty (docs/photographs.md). Busier backgrounds need
   more: butterflies do best with 32 and 64 (docs/ablations.md);
-- posterior_steps 5: an iteration takes 0.4 s instead of 1.1 s with 20, and what counts is how often
-  generators learn: flowers have 66.2 instead of 64.1 after a quarter of an hour (docs/ablations.md);
+- posterior_steps 5: an iteration takes 0.4 s instead of 1.1 s with 20, and what counts is how
+  often generators learn: flowers have 66.2 instead of 64.1 after a quarter of an hour
+  (docs/ablations.md);
 - batch 16, rate 1e-3: in the first quarter of an hour of one core flowers are further (54.6) than
   with 32 and 5e-4 after twenty minutes (48.0, one chain of 300 steps and 20 steps per visit each);
 - eight chains of 50 steps per new image instead of one of 300: the mean of their masks (docs/
