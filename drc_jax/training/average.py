@@ -33,9 +33,9 @@ def joined(state: TrainState, average: Params) -> TrainState:
 
 @functools.partial(jax.jit, donate_argnums=1)
 def updated(decay: float, average: Params, params: Params, step: jax.Array) -> Params:
-    """The averages after an iteration: a <- d a + (1 - d) theta, d = min(decay, (t - 1) / (t + 9)).
+    """The averages after an iteration, (5.1).
 
-    So they begin with the first iteration's parameters, and early ones are soon forgotten.
+    They begin with the first iteration's parameters, and early ones are soon forgotten.
 
     Args:
       decay: ``optimizer.average_decay``.
