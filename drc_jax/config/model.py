@@ -210,9 +210,6 @@ class OptimizerConfig:
       ebm_learning_rate: for the three energy MLPs.
       beta1, beta2: Adam's decay rates, below 1.
       clip_norm: largest global gradient norm of each optimizer; 0 turns clipping off.
-      average_decay: inference takes running averages of the generators' and energies' parameters,
-        of which an iteration keeps this share: 0.998 looks back over some 500. 0: the parameters
-        themselves, as in the paper. What is learned is the same.
     """
 
     generator_learning_rate: float = field(1e-4, least=1e-12, most=1e6)
@@ -220,7 +217,6 @@ class OptimizerConfig:
     beta1: float = field(0.5, least=0, most=0.999999)
     beta2: float = field(0.999, least=0, most=0.999999)
     clip_norm: float = field(0.0, least=0, most=1e30)
-    average_decay: float = field(0.0, least=0, most=0.999999)
 
     def __post_init__(self) -> None:
         check(self)

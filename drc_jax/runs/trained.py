@@ -12,7 +12,6 @@ from drc_jax.config import RunConfig, TrainConfig
 from drc_jax.errors import UserError
 from drc_jax.evaluation.regions import InferBatch, Regions
 from drc_jax.inference import Progress, image_keys
-from drc_jax.model.average import for_inference
 from drc_jax.model.posterior import check_start
 from drc_jax.runs import checkpoint, workdir
 from drc_jax.runs.method import Method, find
@@ -166,7 +165,7 @@ def load_run(path: str | pathlib.Path) -> Run:
     method = find(workdir.method_name(folder))
     config: Any = workdir.load_config(folder, method.config_type)
     step, params = checkpoint.restore_params(folder)
-    return Run(method, config, jax.device_put(for_inference(params)), step)
+    return Run(method, config, jax.device_put(params), step)
 
 
 def open_untrained(config: Any) -> Run:

@@ -12,10 +12,9 @@ from drc_jax import inference
 from drc_jax.config import TrainConfig
 from drc_jax.errors import UserError
 from drc_jax.model import posterior
-from drc_jax.model.average import for_inference
 from drc_jax.model.networks import Params
 from drc_jax.model.render import Regions, init_params, render
-from drc_jax.training import average, encoder
+from drc_jax.training import encoder
 from drc_jax.training import update as updates
 from drc_jax.training.state import Chains, TrainState, split_params
 from drc_jax.training.update import Metrics, StepConfig, Terms
@@ -52,17 +51,17 @@ class DRC:
         return config.chain_bank == "host"
 
     def fresh_state(self, config: TrainConfig) -> TrainState:
-        """Orthogonal parameters and optimizers at rest, with encoder and averages if wanted."""
+        """Orthogonal parameters and optimizers at rest, the encoder's too where there is one."""
         key, _, _ = _start_keys(config.seed)
         params = init_params(config.model, key)
         generator, ebm = self.terms.optimizers(config.optimizer)
         trained, trained_ebm = split_params(params)
         zero = jnp.zeros((), jnp.int32)
         state = TrainState(zero, params, generator.init(trained), ebm.init(trained_ebm))
-        if config.encoder.enabled:
-            # Folded in, so that the model's own keys stay.
-            state = encoder.added(config, state, jax.random.fold_in(key, 0))
-        return average.added(state) if config.optimizer.average_decay else state
+        if not config.encoder.enabled:
+            return state
+        # Folded in, so that the model's own keys stay.
+        return encoder.added(config, state, jax.random.fold_in(key, 0))
 
     def fresh_chains(self, config: TrainConfig, seed: int | jax.Array, index: jax.Array) -> Chains:
         """N(0, I); a chain depends on (seed, image) alone."""
@@ -118,7 +117,7 @@ class DRC:
     ) -> Regions:
         return inference.infer(
             config.model,
-            for_inference(params),
+            params,
             keys,
             images,
             num_steps=num_steps or self.test_steps(config),

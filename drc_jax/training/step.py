@@ -21,13 +21,11 @@ from drc_jax.model.images import as_images
 from drc_jax.runs.method import Method, PerImage, State
 from drc_jax.runtime import devices
 from drc_jax.runtime.devices import AXIS
-from drc_jax.training import average, encoder
+from drc_jax.training import encoder
 from drc_jax.training.chains import DeviceChains
 from drc_jax.training.drc import DRC
 from drc_jax.training.state import TrainState
 from drc_jax.training.update import Metrics
-
-Runner = Callable[..., tuple[Any, PerImage, Metrics]]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
@@ -72,23 +70,15 @@ def step_keys(seed: int | jax.Array, step: jax.Array, batch_size: int) -> chex.P
     return jax.random.split(jax.random.fold_in(root, step), batch_size)
 
 
-def runner(method: Method, mesh: Mesh, config: Any) -> Runner:
-    """A run's whole iteration: ``step``, and what the config has beside it: encoder, averages.
+def runner(method: Method, mesh: Mesh, config: Any) -> Callable[..., tuple[Any, PerImage, Metrics]]:
+    """A run's whole iteration: ``step``, and where the config has an encoder, a step of that.
 
     Returns:
       (state, chains, images, seed) -> (state, chains, metrics), as ``step``.
     """
-    run_model: Runner = functools.partial(step, method, mesh, method.step_config(config))
-    if not isinstance(config, TrainConfig):
+    run_model = functools.partial(step, method, mesh, method.step_config(config))
+    if not (isinstance(config, TrainConfig) and config.encoder.enabled):
         return run_model
-    if config.encoder.enabled:
-        run_model = _with_encoder(run_model, mesh, config)
-    if config.optimizer.average_decay:
-        run_model = _with_average(run_model, config)
-    return run_model
-
-
-def _with_encoder(run_model: Runner, mesh: Mesh, config: TrainConfig) -> Runner:
     about = (config.model, config.encoder)
 
     def run(state: TrainState, chains: PerImage, images: jax.Array, seed: Any) -> Any:
@@ -98,18 +88,6 @@ def _with_encoder(run_model: Runner, mesh: Mesh, config: TrainConfig) -> Runner:
             encoder.EncoderUpdate, mesh, about, beside, chains, images, seed
         )
         return encoder.joined(model, beside), chains, {**metrics, **more}
-
-    return run
-
-
-def _with_average(run_model: Runner, config: TrainConfig) -> Runner:
-    decay = config.optimizer.average_decay
-
-    def run(state: TrainState, chains: PerImage, images: jax.Array, seed: Any) -> Any:
-        model, beside = average.apart(state)
-        model, chains, metrics = run_model(model, chains, images, seed)
-        beside = average.updated(decay, beside, model.params, model.step)
-        return average.joined(model, beside), chains, metrics
 
     return run
 

@@ -20,7 +20,6 @@ from drc_jax import files
 from drc_jax.config import from_dict, to_dict
 from drc_jax.config.fields import nearest
 from drc_jax.errors import UserError
-from drc_jax.model.average import for_inference
 from drc_jax.runs.method import find
 from drc_jax.runs.trained import Run
 
@@ -64,8 +63,7 @@ def load_pretrained(name: str) -> Run:
     except (KeyError, ValueError, TypeError, UserError) as error:
         raise UserError(f"{path.stem} is not a model this version can read: {error}") from None
     params = _nested({name: array.astype(np.float32) for name, array in arrays.items()})
-    expected = for_inference(jax.eval_shape(lambda: method.fresh_state(config)).params)
-    _check_shapes(path.stem, params, expected)
+    _check_shapes(path.stem, params, jax.eval_shape(lambda: method.fresh_state(config)).params)
     return Run(method, config, jax.device_put(params), step)
 
 
