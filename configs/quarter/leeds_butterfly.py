@@ -8,10 +8,12 @@
 
 The npz has `images`, `masks` (for scores only) and `names`; preparation holds out a tenth.
 As configs/quarter/photographs.py, except for zb_dim 32 and zs_dim 64: butterflies sit in gardens,
-and a background that cannot draw them leaves them to the foreground (docs/ablations.md).
+and a background that cannot draw them leaves them to the foreground; and for tv_weight 0.2, with
+which it draws gardens rather than outlines of butterflies (docs/ablations.md).
 
 Cost: per iteration as configs/quarter/flowers17.py.
-Score: not measured with these latents.
+Score: fixed IoU 48.1 on 82 held-out images after 5,128 iterations, 38 minutes (mean training mask
+57.0, GrabCut 31.5).
 """
 
 from ml_collections import ConfigDict
@@ -24,4 +26,6 @@ def get_config() -> ConfigDict:
     config = photographs.of_set(photographs.get_config(), "leeds_butterfly")
     config.model.zb_dim = 32
     config.model.zs_dim = 64
+    config.sampler.test_chains = 32
+    config.model.tv_weight = 0.2
     return config
