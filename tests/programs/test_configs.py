@@ -124,7 +124,7 @@ def test_a_quarter_keeps_the_papers_ratios(name):
     """Widths at every side are one fraction of the paper's, and so is the pixels' weight."""
     config, paper = load(name), TrainConfig()
     model, blocks = config.model, config.model.num_blocks
-    fraction = 16 if name == "quarter/tm_dsprites" else 8
+    fraction = 16 if name.startswith("quarter/tm_dsprites") else 8
     widths = paper.model.generator_channels[1 : blocks + 1]
     assert model.generator_channels[1:] == tuple(width // fraction for width in widths)[:blocks]
     widths = paper.model.classifier_channels[-blocks:]
