@@ -11,7 +11,7 @@ As configs/quarter/butterfly.py, except for tv_weight 0.2, with which the backgr
 gardens rather than outlines of butterflies (docs/ablations.md; not compared on this set).
 
 Cost: per iteration as configs/quarter/flowers17.py; 4 s per new image on one CPU core.
-Score: fixed IoU 54.5 on 82 held-out images after 5,128 iterations, 38 minutes; 48.1 with 8 chains
+Score: fixed IoU 57.7 on 82 held-out images after 5,067 iterations, 35 minutes; 53.5 with 8 chains
 (mean training mask 57.0, GrabCut 31.5).
 """
 

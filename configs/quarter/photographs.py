@@ -16,11 +16,11 @@ What differs from the paper, and why:
   did in an earlier trial, and masks stayed empty (docs/photographs.md). Busier backgrounds need
   more: butterflies do best with 32 and 64 (docs/ablations.md);
 - posterior_steps 5: an iteration takes 0.4 s instead of 1.1 s with 20, and what counts is how
-  often generators learn: flowers have 66.2 instead of 64.1 after a quarter of an hour
+  often generators learn: without a drift limit flowers have 66.2 instead of 64.1 after a quarter of
+  an hour (docs/ablations.md);
+- drift_limit 1 keeps the posterior chains near the prior, where fresh chains begin: without it
+  their mean z^2 becomes 30 to 400, and single chains of new images are worse by 5 points and more
   (docs/ablations.md);
-- drift_limit 2 keeps the posterior chains near the prior, where fresh chains begin: without it
-  their mean z^2 becomes 30 to 400. Leeds butterflies have 53.8 instead of 44.8 after a quarter of
-  an hour, and flowers the same (docs/ablations.md);
 - batch 16, rate 1e-3: in the first quarter of an hour of one core flowers are further (54.6) than
   with 32 and 5e-4 after twenty minutes (48.0, one chain of 300 steps and 20 steps per visit each);
 - eight chains of 50 steps per new image instead of one of 300: the mean of their masks (docs/
@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
     config.model.num_bg_categories = 30
     config.model.langevin_weight = 16.0
     config.sampler.posterior_steps = 5
-    config.sampler.drift_limit = 2.0
+    config.sampler.drift_limit = 1.0
     config.sampler.test_steps = 50
     config.sampler.test_chains = 8
     config.sampler.test_mask_from = "gamma"
