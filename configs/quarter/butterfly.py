@@ -13,9 +13,9 @@ With 32 chains per new image instead of 8, as single chains err more than on flo
 look --chains=8, or --start=encoder --steps=1.
 
 Cost: per iteration as configs/quarter/flowers17.py; 4 s per new image on one CPU core.
-Score: fixed IoU 56.2 on 37 held-out images with 20 posterior steps after 1,788 iterations, 39
-minutes, 53.0 with 8 chains; 51.1 with these 5 steps after 3,216, 21 minutes, 8 chains (mean
-training mask 53.3, GrabCut 40.5).
+Score: fixed IoU 52.8 on 37 held-out images after 2,088 iterations, 15 minutes; 50.9 with 8 chains
+(mean training mask 53.3, GrabCut 40.5). With 20 posterior steps and no drift limit 56.2 after 1,788
+iterations, 39 minutes.
 """
 
 from ml_collections import ConfigDict

@@ -14,8 +14,8 @@ earlier trial.
 With 32 chains per new image instead of 8, as single chains err more than on flowers; for a quick
 look --chains=8, or --start=encoder --steps=1.
 
-Cost: 0.7 s per iteration on one CPU core beside other programs, 4 s per new image.
-Score: fixed IoU 47.8 on 100 held-out images after 2,723 iterations, 32 minutes; 44.9 with 8 chains
+Cost: 0.4 s per iteration on one CPU core beside another program, 4 s per new image.
+Score: fixed IoU 47.5 on 100 held-out images after 3,205 iterations, 23 minutes; 45.7 with 8 chains
 (mean training mask 69.6: all stand in the middle; GrabCut 24.4).
 """
 

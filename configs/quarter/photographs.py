@@ -25,8 +25,9 @@ What differs from the paper, and why:
   with 32 and 5e-4 after twenty minutes (48.0, one chain of 300 steps and 20 steps per visit each);
 - eight chains of 50 steps per new image instead of one of 300: the mean of their masks (docs/
   method.md, 6.2) has 67 on the flowers where one chain has 58;
-- an encoder beside the model, for a thirtieth of the time: with --start=encoder --steps=1 eight
-  chains are nearly as good as with 50 steps from the prior (docs/results.md).
+- an encoder beside the model, for a thirtieth of the time: with --start=encoder --steps=10 eight
+  chains are as good on flowers as with 50 steps from the prior, a point and a half worse with
+  --steps=1; on butterflies they are worse (docs/ablations.md).
 
 Cost: 0.4 s per iteration on one CPU core, an hour in all.
 Score: configs/quarter/flowers17.py has 67 on flowers.
