@@ -12,8 +12,8 @@ region explain them more cheaply than sprites and stripes do (docs/ablations.md)
 eight chains of 50 steps and masks from gamma, as in configs/quarter/photographs.py.
 
 Cost: 1 s per iteration on one core, 15 minutes for 970.
-Score: fixed IoU 57.6 on 200 unseen images after 970 iterations, seed 0 (all foreground 11.5, GrabCut
-57.1, saturation 87.8).
+Score: fixed IoU 57.6 on 200 unseen images after 970 iterations, seed 0 (all foreground 11.5,
+GrabCut 57.1, saturation 87.8).
 """
 
 from ml_collections import ConfigDict
