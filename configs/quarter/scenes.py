@@ -16,6 +16,7 @@ chain of 200 steps and pi (all foreground 21.5, saturation 26.3).
 from ml_collections import ConfigDict
 
 from configs import demo_coloured
+from configs.quarter import photographs
 
 
 def get_config() -> ConfigDict:
@@ -24,7 +25,4 @@ def get_config() -> ConfigDict:
     config.data.objects = (1, 3)
     config.data.num_train = 1_000
     config.iterations = 1_500
-    config.sampler.test_steps = 50
-    config.sampler.test_chains = 8
-    config.sampler.test_mask_from = "gamma"
-    return config
+    return photographs.eight_chains(config)

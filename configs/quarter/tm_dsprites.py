@@ -19,6 +19,7 @@ GrabCut 57.1, saturation 87.8).
 from ml_collections import ConfigDict
 
 from configs import default
+from configs.quarter import photographs
 
 
 def get_config() -> ConfigDict:
@@ -35,9 +36,6 @@ def get_config() -> ConfigDict:
     config.model.langevin_weight = 16.0
     config.model.sigma = 1.0
     config.sampler.posterior_steps = 20
-    config.sampler.test_steps = 50
-    config.sampler.test_chains = 8
-    config.sampler.test_mask_from = "gamma"
     config.optimizer.generator_learning_rate = 5e-4
     config.data.dataset = "tm_dsprites"
     config.data.num_train = 2_000
@@ -46,4 +44,4 @@ def get_config() -> ConfigDict:
     config.iterations = 4_000
     config.image_every = 100
     config.checkpoint_every = 100
-    return config
+    return photographs.eight_chains(config)
