@@ -26,7 +26,5 @@ from configs.quarter import photographs
 def get_config() -> ConfigDict:
     """A locked ConfigDict with every field of ``TrainConfig``."""
     config = photographs.of_set(photographs.get_config(), "butterfly")
-    config.model.zb_dim = 32
-    config.model.zs_dim = 64
     config.sampler.test_chains = 32
     return config

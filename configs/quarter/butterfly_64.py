@@ -5,7 +5,8 @@
     python -m experiments.train --config=configs/quarter/butterfly_64.py --workdir=runs/butterfly_64
     python -m experiments.evaluate --workdir=runs/butterfly_64
 
-configs/quarter/butterfly.py with one block more and a quarter of its langevin_weight.
+configs/quarter/butterfly.py with one block more, a quarter of its langevin_weight and twice its
+tv_weight.
 
 Cost: not measured.
 Score: not measured.

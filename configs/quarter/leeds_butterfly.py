@@ -22,6 +22,4 @@ from configs.quarter import butterfly, photographs
 
 def get_config() -> ConfigDict:
     """A locked ConfigDict with every field of ``TrainConfig``."""
-    config = photographs.of_set(butterfly.get_config(), "leeds_butterfly")
-    config.model.tv_weight = 0.2
-    return config
+    return photographs.of_set(butterfly.get_config(), "leeds_butterfly")

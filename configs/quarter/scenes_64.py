@@ -3,7 +3,8 @@
     python -m experiments.train --config=configs/quarter/scenes_64.py --workdir=runs/scenes_64
     python -m experiments.evaluate --workdir=runs/scenes_64
 
-configs/quarter/scenes.py with one block more and a quarter of its langevin_weight.
+configs/quarter/scenes.py with one block more, a quarter of its langevin_weight and twice its
+tv_weight.
 
 Cost: not measured.
 Score: not measured.

@@ -4,7 +4,8 @@
         --workdir=runs/tm_dsprites_64
     python -m experiments.evaluate --workdir=runs/tm_dsprites_64
 
-configs/quarter/tm_dsprites.py with one block more and a quarter of its langevin_weight.
+configs/quarter/tm_dsprites.py with one block more, a quarter of its langevin_weight and twice its
+tv_weight.
 
 Cost: not measured.
 Score: not measured.

@@ -23,6 +23,7 @@ TINY = (
     "--config.model.classifier_channels=(4,)",
     "--config.model.ebm_width=4",
     "--config.model.ebm_reassign_width=4",
+    "--config.encoder.enabled=False",
     "--config.sampler.prior_steps=2",
     "--config.sampler.posterior_steps=2",
     "--config.sampler.test_steps=3",
