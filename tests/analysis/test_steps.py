@@ -15,7 +15,7 @@ from drc_jax.data.packed.format import Record, open_split
 from drc_jax.data.packed.writing import write_split
 from drc_jax.evaluation.evaluate import evaluate
 from drc_jax.runs.trained import Run
-from tests.helpers.small import ONE_BLOCK
+from tests.helpers.small import ONE_BLOCK, small_card
 from tests.helpers.starting import start
 
 POINTS = [
@@ -79,6 +79,6 @@ def test_the_picture_shows_every_start():
 )
 def test_mistakes_are_refused_in_one_line(flag, message, tmp_path):
     output = f"--output={tmp_path / 'a.png'}"
-    found = start("steps", "--model=flowers17", flag, output)
+    found = start("steps", f"--model={small_card(tmp_path)}", flag, output)
     assert found.returncode == 2 and found.stderr.startswith(message)
     assert found.stderr.count("\n") == 1

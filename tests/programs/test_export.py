@@ -9,6 +9,7 @@ import numpy as np
 from drc_jax.evaluation.pictures import to_uint8
 from drc_jax.inference import infer, sample_prior
 from drc_jax.zoo.models import load_pretrained
+from tests.helpers.small import small_card
 from tests.helpers.starting import start
 
 STEPS = 2  # chains amplify rounding, so that long ones differ between any two programs
@@ -64,6 +65,7 @@ def test_it_finds_the_same_masks_without_the_package(tmp_path):
 
 
 def test_a_start_that_the_model_lacks_is_refused_before_anything_is_written(tmp_path):
-    wrong = start("export", "--model=flowers17", f"--output={tmp_path / 'x'}", "--start=encoder")
+    model = f"--model={small_card(tmp_path)}"
+    wrong = start("export", model, f"--output={tmp_path / 'x'}", "--start=encoder")
     assert wrong.returncode == 2 and "has no encoder" in wrong.stderr
     assert not (tmp_path / "x").exists()

@@ -13,37 +13,26 @@ import pytest
 from PIL import Image
 
 import drc_jax
-from drc_jax.config import TrainConfig
 from drc_jax.data.generated import scenes
 from drc_jax.errors import UserError
 from drc_jax.evaluation.extract import extract
 from drc_jax.inference import image_keys
 from drc_jax.runs.trained import Run
-from drc_jax.training.drc import DRC
 from drc_jax.zoo import models
-from tests.helpers.small import ONE_BLOCK
+from tests.helpers.small import CARD, small_card, small_run
 from tests.helpers.starting import ROOT, start
 
-CARD = {
-    "data": "noise",
-    "licence": "none",
-    "command": "none",
-    "scores": {"noise": 0.0},
-    "limits": "finds nothing",
-}
 FOLDER = pathlib.Path(models.__file__).parent
 
 
 @pytest.fixture(scope="module")
 def run() -> Run:
-    config = TrainConfig(model=ONE_BLOCK, seed=5)
-    return Run(DRC(), config, drc_jax.init_params(ONE_BLOCK, jax.random.key(0)), 7)
+    return small_run()
 
 
 @pytest.fixture
-def card(run, tmp_path) -> pathlib.Path:
-    models.export(run, tmp_path / "small.json", CARD, "float32")
-    return tmp_path / "small.json"
+def card(tmp_path) -> pathlib.Path:
+    return small_card(tmp_path)
 
 
 def test_single_precision_comes_back_bit_for_bit_and_half_rounded(run, card, tmp_path):
@@ -210,7 +199,7 @@ def test_programs_take_a_model_or_a_run(tmp_path):
         found = start("extract", *flags, *there)
         assert found.returncode == 2
         assert found.stderr.startswith("error: give --workdir, the folder of an")
-    found = start("extract", "--model=flowers17", "--start=encoder", *there)
+    found = start("extract", f"--model={small_card(tmp_path)}", "--start=encoder", *there)
     assert found.returncode == 2
     assert found.stderr.startswith("error: start 'encoder' needs a model trained with")
     found = start("extract", "--model=flower17", *there)
