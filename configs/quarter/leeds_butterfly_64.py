@@ -6,8 +6,8 @@
         --workdir=runs/leeds_butterfly_64
     python -m experiments.evaluate --workdir=runs/leeds_butterfly_64
 
-configs/quarter/leeds_butterfly.py with one block more, a quarter of its langevin_weight and twice its
-tv_weight.
+configs/quarter/leeds_butterfly.py with one block more, a quarter of its langevin_weight and twice
+its tv_weight.
 
 Cost: not measured.
 Score: not measured.

@@ -12,9 +12,9 @@ What differs from the paper, and why:
 - channels are an eighth of the paper's at every side, latents a quarter or less, categories fewer:
   two cores train it in hours;
 - langevin_weight 16 = (128 / 32)^2: a 32x32 image has 16 times fewer pixels against the same prior;
-- sigma 0.5 instead of 0.25: regions may be a little wrong without being charged the more for it, so
-  the background need not learn outlines of objects. With it eight chains have 8 to 13 points more on
-  butterflies and people; with 1.0 the foreground vanished (docs/ablations.md);
+- sigma 0.5 instead of 0.25: an error costs a quarter as much, so the background need not learn the
+  outlines of objects. With it eight chains have 10 to 13 points more on butterflies and people;
+  with 1.0 the foreground vanished (docs/ablations.md);
 - tv_weight 0.5 charges the background for outlines and the foreground nothing. Without it and with
   sigma 0.5 the background paints flowers, with 0.2 too; with 1 it is flat, and masks are too large;
 - zb_dim 32 and zs_dim 64, enough for a garden once TV keeps the background soft;
