@@ -18,8 +18,9 @@ What to change, most useful first:
 
 Values are those of configs/quarter/photographs.py, which says what differs from the paper and why.
 
-Cost: 1 s per iteration on one CPU core.
-Score: depends on the pictures; with --masks=DIR in the preparation, experiments.evaluate tells.
+Cost: 0.9 s per iteration on one CPU core.
+Score: depends on the pictures; with --masks=DIR in the preparation, experiments.evaluate tells. As
+configs/quarter/flowers17_64.py flowers have 69 after 8 minutes.
 """
 
 from ml_collections import ConfigDict

@@ -9,8 +9,8 @@ configs/quarter/flowers17.py with one block more, a quarter of its langevin_weig
 tv_weight.
 
 Cost: 0.9 s per iteration on one CPU core.
-Score: fixed IoU 36.9 on 67 held-out images after 972 iterations, 15 minutes, seed 0: the background
-paints the flowers (docs/photographs.md); use 32x32.
+Score: fixed IoU 69.0 on 67 held-out images after 569 iterations, 8 minutes, seed 0 (mean training
+mask 59.1).
 """
 
 from ml_collections import ConfigDict
