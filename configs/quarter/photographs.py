@@ -29,8 +29,8 @@ What differs from the paper, and why:
 - eight chains of 50 steps per new image instead of one of 300: the mean of their masks (docs/
   method.md, 6.2) has 61 on butterflies where one chain has 49;
 - an encoder beside the model, for a thirtieth of the time: with --start=encoder --steps=10 eight
-  chains are two points worse on flowers than with 50 steps from the prior, three on butterflies, for
-  a fifth of the work (docs/results.md).
+  chains are two points worse on flowers than with 50 steps from the prior, three on butterflies,
+  for a fifth of the work (docs/results.md).
 
 Cost: 0.4 s per iteration on one CPU core, 20 minutes in all.
 Score: fixed IoU 67 on flowers, 61 on butterflies after ten minutes (docs/photographs.md).
