@@ -8,8 +8,8 @@
 configs/quarter/butterfly.py with one block more, a quarter of its langevin_weight and twice its
 tv_weight.
 
-Cost: not measured.
-Score: not measured.
+Cost: per iteration as configs/quarter/flowers17_64.py.
+Score: not measured; on flowers 64x64 has 69.0 where 32x32 has 68.3.
 """
 
 from ml_collections import ConfigDict
