@@ -15,7 +15,8 @@ look --chains=8, or --start=encoder --steps=10.
 
 Cost: 0.4 s per iteration on one CPU core beside another program, 4 s per new image.
 Score: fixed IoU 59.3 on 100 held-out images after 1,327 iterations, 9 minutes, seed 0; 58.9 with
-8 chains, 54.9 with seed 1 after 935 (mean training mask 69.6: all stand in the middle; GrabCut 24.4).
+8 chains, 54.9 with seed 1 after 935 (mean training mask 69.6: all stand in the middle; GrabCut
+24.4).
 """
 
 from ml_collections import ConfigDict
