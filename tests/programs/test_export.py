@@ -55,7 +55,7 @@ def test_it_finds_the_same_masks_without_the_package(tmp_path):
 
     sampler = run.config.sampler
     options = dict(num_steps=STEPS, step_size=sampler.posterior_step_size)
-    options["mask_from"] = sampler.test_mask_from
+    options |= dict(mask_from=sampler.test_mask_from, drift_limit=sampler.drift_limit)
     with np.load(tmp_path / "found.npz") as found:
         expected = infer(model, params, jax.random.key(3), images, **options)
         for name in ("foreground_weight", "reconstruction", "pi"):
