@@ -8,7 +8,7 @@
 
 The npz has `images`, `masks` (for scores only) and `names`; preparation holds out a tenth.
 All values are those of configs/quarter/butterfly.py. With tv_weight 0.2 seed 0 has 62.3, but seed 1
-fails (docs/ablations.md).
+has 52.5 with 8 chains, and its curve falls (docs/ablations.md).
 
 Cost: per iteration as configs/quarter/flowers17.py; 4 s per new image on one CPU core.
 Score: fixed IoU 59.4 on 82 held-out images after 1,128 iterations, 8 minutes, seed 0; 58.4 with
