@@ -22,6 +22,7 @@ from drc_jax.config import LARGEST_SEED
 from drc_jax.config.fields import nearest
 from drc_jax.config.model import MASK_SOURCES
 from drc_jax.errors import UserError
+from drc_jax.evaluation.refine import REFINEMENTS
 from drc_jax.evaluation.regions import Watched, block_size
 from drc_jax.model import posterior
 from drc_jax.runs.trained import Run, load_run
@@ -130,6 +131,18 @@ def mask_flag() -> flags.FlagHolder[str]:
         ("", *MASK_SOURCES),
         "Masks of the mixing weights (pi, the paper), or of the responsibilities for the image's "
         "own pixels (gamma), which follow its edges; empty takes the config's.",
+    )
+
+
+def refine_flag() -> flags.FlagHolder[str]:
+    """Defines ``--refine``, for `refine.refined`; call it once, at a program's top level."""
+    return flags.DEFINE_enum(
+        "refine",
+        "",
+        ("", *REFINEMENTS),
+        "Masks that follow pictures larger than the model's: edges moves outlines to edges nearby "
+        "(a guided filter); colours cuts again by colours, beginning at the model's mask (GrabCut; "
+        "needs pip install 'drc_jax[baselines]').",
     )
 
 

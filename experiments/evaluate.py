@@ -3,6 +3,7 @@
     python -m experiments.evaluate --workdir=runs/demo
     python -m experiments.evaluate --workdir=runs/birds --split=val --steps=300
     python -m experiments.evaluate --model=flowers17 --data=data/flowers17_32
+    python -m experiments.evaluate --model=flowers17 --data=data/flowers17_128 --refine=colours
     python -m experiments.evaluate --config=configs/baselines/grabcut.py --data=data/birds_128
 
 --config is for methods that are not trained; their WORKDIR is runs/METHOD where it is not given,
@@ -15,10 +16,12 @@ of steps and seed are kept in files of their own, such as test_iteration400_step
 Of DRC with several slots also SPLIT_failures.png and SPLIT_removed.png, without each of the slots.
 Methods of exchangeable slots are scored in both ways of the supplement's appendix E; where the data
 have instance labels, label maps are scored too (FG-ARI and others).
+With --refine the images may be larger than the model's, which sees them small: masks are refined
+and scored at the images' size.
 What --data names is scored into WORKDIR/eval/NAME, NAME being that folder's. The data need masks;
-experiments.extract needs none. A score depends on --steps, --chains, --mask_from and --seed. The
-order of the images changes nothing, and neither does which other images there are: all go through
-the method in blocks of one size.
+experiments.extract needs none. A score depends on --steps, --chains, --mask_from, --refine and
+--seed. The order of the images changes nothing, and neither does which other images there are: all
+go through the method in blocks of one size.
 """
 
 import pathlib
@@ -32,9 +35,10 @@ from drc_jax.data.training_images import check_size, data_folder
 from drc_jax.errors import UserError
 from drc_jax.evaluation import figures, metrics, report
 from drc_jax.evaluation.evaluate import evaluate
+from drc_jax.evaluation.refined_regions import refining
 from drc_jax.evaluation.regions import Watched
 from drc_jax.runs import entrants
-from drc_jax.runs.trained import Run, load_run, open_untrained
+from drc_jax.runs.trained import UNTRAINED_SIDE, Run, load_run, open_untrained
 from experiments import cli, config_flag
 
 _CONFIG = config_flag.define(required=False)
@@ -48,6 +52,7 @@ _MASK_FROM = cli.mask_flag()
 _DATA = flags.DEFINE_string(
     "data", "", "Folder of another packed data set to score on; empty takes the run's own."
 )
+_REFINE = cli.refine_flag()
 _SLOTS = cli.slots_flag()
 _SEED = cli.seed_flag()
 cli.batch_size_flag()
@@ -61,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
     run = run.with_slots(_SLOTS.value)
     folder = pathlib.Path(_DATA.value) if _DATA.value else data_folder(run.config)
     split = open_split(folder, _SPLIT.value, verify=True)
-    if run.params is not None:
+    if run.params is not None and not _REFINE.value:
         check_size(run.config, split)
     split.require_masks()
     train = open_split(folder, "train") if "train" in splits(folder) else None
@@ -75,16 +80,17 @@ def main(argv: Sequence[str]) -> None:
     chains = run.sampler_chains(_CHAINS.value)
     source = run.mask_source(_MASK_FROM.value)
     bar = cli.ImageBar("evaluating", steps)
-    infer_batch = Watched(
-        run.infer_batch(
-            _SEED.value,
-            num_steps=steps,
-            num_chains=chains,
-            mask_from=source,
-            start=_START.value,
-            progress=bar.steps,
-        )
+    plain = run.infer_batch(
+        _SEED.value,
+        num_steps=steps,
+        num_chains=chains,
+        mask_from=source,
+        start=_START.value,
+        progress=bar.steps,
     )
+    side = run.config.image_size if run.params is not None else UNTRAINED_SIDE
+    refine = _REFINE.value
+    infer_batch = Watched(refining(plain, side, refine) if refine else plain)
     with bar:
         evaluation = evaluate(
             infer_batch,
@@ -96,6 +102,7 @@ def main(argv: Sequence[str]) -> None:
                 "checkpoint_step": run.step,
                 **({"langevin_steps": steps, "start": _START.value} if steps else {}),
                 **run.chain_settings(chains, source),
+                **({"refine": refine} if refine else {}),
                 **({"num_slots": _SLOTS.value} if _SLOTS.value else {}),
                 "seed": _SEED.value,
             },
@@ -111,6 +118,7 @@ def main(argv: Sequence[str]) -> None:
         f"steps{steps}" if steps else "",
         f"chains{chains}" if chains > 1 else "",
         source if source != "pi" else "",
+        refine,
         f"slots{_SLOTS.value}" if _SLOTS.value else "",
         f"seed{_SEED.value}",
         "" if _START.value == "prior" else _START.value,

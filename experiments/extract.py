@@ -41,12 +41,7 @@ _RESTARTS = flags.DEFINE_integer(
     "restarts", 1, "Chains per picture; that of lowest posterior energy is kept.", lower_bound=1
 )
 _SOFT = flags.DEFINE_bool("soft", False, "Masks in shades of grey instead of black and white.")
-_REFINE = flags.DEFINE_bool(
-    "refine",
-    False,
-    "Masks that follow the edges of their pictures (a guided filter): for pictures that are much "
-    "larger than the model's.",
-)
+_REFINE = cli.refine_flag()
 _FORMAT = flags.DEFINE_enum("format", "png", FORMATS, "Of masks, cut-outs and backgrounds.")
 _CROP = flags.DEFINE_enum(
     "crop",
@@ -92,11 +87,11 @@ def main(argv: Sequence[str]) -> int:
         )
     print(summary(result, _OUTPUT.value))
     cli.say_outcomes(infer_batch, result.num_done)
-    finer = (
-        "--refine has moved outlines to edges of the picture nearby"
-        if _REFINE.value
-        else "masks are no finer than that; --refine makes outlines follow the picture's edges"
-    )
+    finer = {
+        "": "masks are no finer than that; --refine=colours or edges makes them follow the picture",
+        "edges": "--refine has moved outlines to edges of the picture nearby",
+        "colours": "--refine has cut again by the picture's colours, beginning at the model's mask",
+    }[_REFINE.value]
     print(f"the model sees {side}x{side} pixels: {finer}")
     write_failures(result, _OUTPUT.value)
     return 0 if result.num_done else 1

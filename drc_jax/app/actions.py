@@ -155,12 +155,13 @@ class Actions:
         picture: int,
         soft: bool,
         file_format: str,
-        refine: bool = False,
+        refine: str = "",
     ) -> tuple[str, list[str]]:
         """Mask, cut-out and background of a picture at its own size: HTML and files.
 
         Raises:
-          UserError: if no chain has run, or the picture is not there any more.
+          UserError: if no chain has run, the picture is not there any more, or ``refine`` is
+            ``colours`` without OpenCV.
         """
         recording = present(recording)
         regions, name = recording.regions(), recording.names[picture]

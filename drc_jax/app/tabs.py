@@ -24,10 +24,12 @@ def extract_tab(
 ) -> None:
     gr.Markdown("The picture of the chain, cut by its mask, at its own size.")
     with gr.Row():
-        how = gr.CheckboxGroup(
-            [("in shades of grey", "soft"), ("along the picture's edges", "refine")],
+        soft = gr.Checkbox(False, label="Mask in shades of grey", min_width=200)
+        refine = gr.Radio(
+            [("as the model has it", ""), ("along edges", "edges"), ("cut by colours", "colours")],
+            value="",
             label="Mask",
-            min_width=260,
+            min_width=320,
         )
         kind = gr.Radio(list(FORMATS), value="png", label="Files as", min_width=260)
     button = gr.Button("Extract", variant="primary", elem_id="extract")
@@ -36,11 +38,13 @@ def extract_tab(
         label="Files", file_count="multiple", interactive=False, visible=False, elem_id="made"
     )
 
-    def extract(found: Any, which: int | None, how: list[str], kind: str) -> tuple[Any, Any]:
-        html, paths = act.extract(found, which or 0, "soft" in how, kind, "refine" in how)
+    def extract(
+        found: Any, which: int | None, soft: bool, refine: str, kind: str
+    ) -> tuple[Any, Any]:
+        html, paths = act.extract(found, which or 0, soft, kind, refine)
         return html, gr.update(value=paths, visible=True)
 
-    button.click(says(extract), [recording, picture, how, kind], [html, made], **alone)
+    button.click(says(extract), [recording, picture, soft, refine, kind], [html, made], **alone)
 
 
 def sample_tab(gr: Any, run: Run, says: Callable, alone: dict) -> None:

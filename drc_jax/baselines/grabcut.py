@@ -101,6 +101,30 @@ def grabcut(images: np.ndarray, config: GrabCutConfig | None = None) -> GrabCutM
     return GrabCutMasks(np.array(masks, bool).reshape(images.shape[:3]), np.array(outcomes, int))
 
 
+def from_mask(
+    image: np.ndarray, guess: np.ndarray, config: GrabCutConfig | None = None
+) -> np.ndarray | None:
+    """Cuts out the foreground of an image, beginning at a guess in which no pixel is certain.
+
+    Args:
+      image: uint8 [H, W, 3], RGB.
+      guess: bool [H, W], True where the foreground probably is.
+      config: how often, and the seed; it has no border here. The default one where None.
+
+    Returns:
+      bool [H, W]; None where the guess is all or nothing, or OpenCV refuses the image, as it may
+      with flat colours.
+
+    Raises:
+      UserError: if OpenCV is absent.
+    """
+    cv2 = require_opencv()
+    if guess.all() or not guess.any():
+        return None
+    labels = np.where(guess, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    return _by_opencv(image, labels, None, config or GrabCutConfig())
+
+
 def summary(outcomes: np.ndarray) -> str:
     """How many of the masks were found in which way, in one line."""
     noisy, whole = (int(np.sum(outcomes == o)) for o in (CUT_WITH_NOISE, RECTANGLE))
@@ -112,7 +136,6 @@ def summary(outcomes: np.ndarray) -> str:
 
 def _cut(image: np.ndarray, config: GrabCutConfig) -> tuple[np.ndarray, int]:
     """The mask [H, W] of one image, and how it was found."""
-    cv2 = _opencv()
     height, width = image.shape[:2]
     side = min(height, width)
     border = min(max(1, round(config.border * side)), (side - 1) // 2)
@@ -120,30 +143,41 @@ def _cut(image: np.ndarray, config: GrabCutConfig) -> tuple[np.ndarray, int]:
     noise = np.random.default_rng(config.seed).integers(-1, 2, image.shape)
     noisy = np.clip(image.astype(int) + noise, 0, 255).astype(np.uint8)
     for outcome, pixels in ((CUT, image), (CUT_WITH_NOISE, noisy)):
-        # The clustering draws from a generator that otherwise goes on from image to image.
-        cv2.setRNGSeed(config.seed)
         labels = np.zeros((height, width), np.uint8)
-        background, foreground = np.zeros((2, 1, 65))
-        blue_first = np.ascontiguousarray(pixels[..., ::-1])
-        try:
-            cv2.grabCut(
-                blue_first,
-                labels,
-                rectangle,
-                background,
-                foreground,
-                config.rounds,
-                cv2.GC_INIT_WITH_RECT,
-            )
-        except cv2.error:
-            continue
-        return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD), outcome
+        mask = _by_opencv(pixels, labels, rectangle, config)
+        if mask is not None:
+            return mask, outcome
     mask = np.zeros((height, width), bool)
     mask[border : height - border, border : width - border] = True
     return mask, RECTANGLE
 
 
-def _opencv() -> Any:
+def _by_opencv(
+    image: np.ndarray,
+    labels: np.ndarray,
+    rectangle: tuple[int, int, int, int] | None,
+    config: GrabCutConfig,
+) -> np.ndarray | None:
+    """The mask [H, W], from a rectangle or else from ``labels``; None where OpenCV refuses."""
+    cv2 = require_opencv()
+    # The clustering draws from a generator that otherwise goes on from image to image.
+    cv2.setRNGSeed(config.seed)
+    background, foreground = np.zeros((2, 1, 65))
+    mode = cv2.GC_INIT_WITH_MASK if rectangle is None else cv2.GC_INIT_WITH_RECT
+    blue_first = np.ascontiguousarray(image[..., ::-1])
+    try:
+        cv2.grabCut(blue_first, labels, rectangle, background, foreground, config.rounds, mode)
+    except cv2.error:
+        return None
+    return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+
+
+def require_opencv() -> Any:
+    """The module ``cv2``.
+
+    Raises:
+      UserError: if it is absent.
+    """
     try:
         # What is left of a package that was removed is an empty one; one that was made for another
         # NumPy ends with either error.

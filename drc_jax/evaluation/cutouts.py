@@ -42,7 +42,8 @@ def from_square(
     width: int,
     height: int,
     crop: str,
-    edges_of: np.ndarray | None = None,
+    photo: np.ndarray | None = None,
+    refine: str = "",
 ) -> Image.Image:
     """Takes what the model painted back to the picture, the inverse of `to_square`.
 
@@ -50,7 +51,8 @@ def from_square(
       square: an image of the model's size and any mode.
       width, height: of the picture in pixels.
       crop: as in `to_square`.
-      edges_of: the picture, uint8 [H, W, 3], whose edges a mask in float32 follows; None for none.
+      photo: the picture, uint8 [H, W, 3], which a mask in float32 follows; only for ``refine``.
+      refine: one of ``refine.REFINEMENTS``; empty for none.
 
     Returns:
       The square resized bilinearly to the picture's size; 0 where the model did not look.
@@ -63,9 +65,10 @@ def from_square(
     size = (place.right - place.left, place.bottom - place.top)
     # Cropped first, so that bars do not bleed in.
     part = square.crop(window).resize(size, Image.Resampling.BILINEAR)
-    if edges_of is not None:
+    if refine:
+        assert photo is not None
         coarse = max(window.right - window.left, window.bottom - window.top)
-        part = Image.fromarray(refined(place.cut(edges_of), np.asarray(part), coarse))
+        part = Image.fromarray(refined(place.cut(photo), np.asarray(part), coarse, refine))
     whole = Image.new(square.mode, (width, height))
     whole.paste(part, (place.left, place.top))
     return whole
@@ -79,7 +82,7 @@ def files(
     crop: str,
     soft: bool,
     file_format: str,
-    refine: bool = False,
+    refine: str = "",
 ) -> dict[str, tuple[str, bytes]]:
     """The files made of a photograph, each of its size but the last: see `extract.extract`.
 
@@ -100,8 +103,7 @@ def files(
         raise not_finite()
     height, width = photo.shape[:2]
     picture = Image.fromarray(photo)
-    edges_of = photo if refine else None
-    share = np.asarray(from_square(Image.fromarray(weight), width, height, crop, edges_of))
+    share = np.asarray(from_square(Image.fromarray(weight), width, height, crop, photo, refine))
     alpha = _grey(share)
     mask = _mask(share, soft)
     painted = Image.fromarray(pictures.to_uint8(background))
@@ -121,7 +123,7 @@ def files(
         "backgrounds": (ending, _encoded(scene, file_format)),
     }
     for k, square in enumerate(_objects(pi)):
-        found = from_square(Image.fromarray(square), width, height, crop, edges_of)
+        found = from_square(Image.fromarray(square), width, height, crop, photo, refine)
         alpha = _grey(np.asarray(found))
         panes[f"object {k + 1}"] = _on_grey(picture, alpha)
         made[f"objects/{k + 1}"] = (ending, _encoded(_with_alpha(picture, alpha), file_format))
@@ -146,7 +148,7 @@ def slot_files(
     crop: str,
     soft: bool,
     file_format: str,
-    refine: bool = False,
+    refine: str = "",
 ) -> dict[str, tuple[str, bytes]]:
     """The files made of a photograph in which a method finds exchangeable slots.
 
@@ -165,8 +167,9 @@ def slot_files(
         raise not_finite()
     height, width = photo.shape[:2]
     picture = Image.fromarray(photo)
-    edges_of = photo if refine else None
-    squares = [from_square(Image.fromarray(mask), width, height, crop, edges_of) for mask in masks]
+    squares = [
+        from_square(Image.fromarray(mask), width, height, crop, photo, refine) for mask in masks
+    ]
     shares = np.stack([np.asarray(square) for square in squares])
     labels = np.where(shares.any(axis=0), shares.argmax(axis=0) + 1, 0)  # 0 where none looked
     made, ending = {}, f".{file_format}"

@@ -14,6 +14,7 @@ from drc_jax.data.pictures import decode
 from drc_jax.data.pictures.files import Listing, Problem, list_files, output_stems, printable
 from drc_jax.errors import NonFiniteError, UserError
 from drc_jax.evaluation import cutouts
+from drc_jax.evaluation.refine import check
 from drc_jax.evaluation.regions import HostRegions, InferBatch, block_size, infer_on_host
 
 FAILED = "failed.txt"
@@ -45,7 +46,7 @@ def extract(
     image_size: int,
     crop: str = "stretch",
     soft: bool = False,
-    refine: bool = False,
+    refine: str = "",
     file_format: str = "png",
     progress: Callable[[int, int], None] | None = None,
 ) -> Extraction:
@@ -84,8 +85,8 @@ def extract(
         into the square; ``centre`` looks at the largest square in its middle, and the rest is
         background; ``letterbox`` shows all of it between grey bars, for models trained so.
       soft: masks hold pi_f in 0 to 255 instead of 0 and 255.
-      refine: masks follow the edges of their pictures (`refine.refined`), which are finer than the
-        model's pixels.
+      refine: how masks follow their pictures, which are finer than the model's pixels: ``edges``
+        or ``colours`` (`refine.refined`); empty for not at all.
       file_format: ``png`` or ``webp`` (lossless), of all but the side-by-side pictures.
       progress: called first, and after each block, with the numbers of files done and in all.
 
@@ -93,10 +94,12 @@ def extract(
       What became of the files.
 
     Raises:
-      UserError: before any inference, if there is nothing to read or ``output`` cannot be used; if
-        the photographs of a block fit neither in memory nor on the disk of ``output``.
+      UserError: before any inference, if there is nothing to read, ``output`` cannot be used, or
+        ``refine`` is unknown, or ``colours`` and OpenCV absent; if the photographs of a block fit
+        neither in memory nor on the disk of ``output``.
       ValueError: if ``infer_batch`` returns wrong shapes.
     """
+    check(refine)
     folder, (names, failed, ignored) = _inputs(pathlib.Path(source), pathlib.Path(output))
     if not names:
         raise UserError(f"there are no files in --input={source}")

@@ -1,33 +1,94 @@
-"""Edge-aware refinement: a coarse mask follows the edges of the picture that it was found in.
+"""Refinement: a coarse mask is fitted to the picture, many times larger, that it was found in.
 
-The guided filter of He, Sun and Tang ("Guided Image Filtering", 2013) in its fast form: near every
-pixel the mask is a linear function of the picture's colours. The coefficients are found on a small
-picture, and applied to the large one.
+``edges`` is the guided filter of He, Sun and Tang ("Guided Image Filtering", 2013) in its fast
+form: near every pixel the mask is a linear function of the picture's colours. The coefficients are
+found on a small picture, and applied to the large one.
+
+``colours`` is GrabCut (Rother et al., 2004) that begins at the mask instead of a rectangle: colours
+of the inside and of the outside are fitted by mixtures of Gaussians, and the picture is cut where
+these and its edges say. Then follows ``edges``, from the small picture to the large one.
 """
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
+from drc_jax.baselines import grabcut
+from drc_jax.errors import UserError
+
+REFINEMENTS = ("edges", "colours")
+"""How a mask may be refined."""
+
 _EPSILON = 1e-3  # of colours in [0, 1]: edges of less contrast than its root are not followed
 _RADIUS = 4  # of the windows, in pixels of the small picture
-_PER_PIXEL = 2  # pixels of the small picture for one of the model's
+_PER_PIXEL = 2  # pixels of the small picture for one of the coarse mask's
+_CUT_SIDE = 256  # pixels of the longer side of the picture that is cut
+_LEAST_COMMON = 0.25  # IoU of the cut and the mask, inside and outside: with less it is another's
 
 
-def refined(photo: np.ndarray, share: np.ndarray, coarse: int) -> np.ndarray:
-    """A mask that follows the edges of its picture.
+def check(how: str) -> None:
+    """Refuses what cannot be done, before any inference.
 
-    In every window k of the small picture q = a_k . I + b_k is the least-squares fit of the mask p
-    to the colours I, with a ridge: a_k = (cov(I) + epsilon)^-1 cov(I, p) and b_k = mean(p) -
-    a_k . mean(I). Coefficients are averaged over the windows that hold a pixel.
+    Args:
+      how: one of ``REFINEMENTS``, or empty for none.
+
+    Raises:
+      UserError: if it is neither; if it is ``colours`` and OpenCV is absent.
+    """
+    if how and how not in REFINEMENTS:
+        raise UserError(f"refine must be empty or one of {', '.join(REFINEMENTS)}, got {how!r}")
+    if how == "colours":
+        grabcut.require_opencv()
+
+
+def refined(photo: np.ndarray, share: np.ndarray, coarse: int, how: str = "edges") -> np.ndarray:
+    """A mask that follows its picture.
 
     Args:
       photo: uint8 [H, W, 3].
       share: float32 [H, W] in [0, 1], the coarse mask at the picture's size.
       coarse: how many of the model's pixels the longer side of the mask has.
+      how: one of ``REFINEMENTS``. ``edges`` moves outlines by about a pixel of the model;
+        ``colours`` also drops, or takes in, whole parts of other, or like, colours.
 
     Returns:
       float32 [H, W] in [0, 1].
+
+    Raises:
+      UserError: if ``how`` is ``colours`` and OpenCV is absent.
+    """
+    if how == "colours":
+        share = _cut(photo, share)
+        coarse = min(_CUT_SIDE, max(share.shape))
+    return _filtered(photo, share, coarse)
+
+
+def _cut(photo: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """The share [H, W], 0 or 1 in between resized pixels, that GrabCut makes of the mask.
+
+    The mask itself where it is all or nothing, where OpenCV refuses the colours, and where the cut
+    has little in common with it.
+    """
+    height, width = share.shape
+    scale = min(1.0, _CUT_SIDE / max(height, width))
+    small = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = np.asarray(_resized(Image.fromarray(photo), small))
+    guess = np.asarray(_resized(Image.fromarray(share), small)) > 0.5
+    found = grabcut.from_mask(picture, guess)
+    if found is None:
+        return share
+    for cut, was in ((found, guess), (~found, ~guess)):
+        if (cut & was).sum() < _LEAST_COMMON * (cut | was).sum():
+            return share
+    return np.asarray(_resized(Image.fromarray(found.astype(np.float32)), (width, height)))
+
+
+def _filtered(photo: np.ndarray, share: np.ndarray, coarse: int) -> np.ndarray:
+    """The guided filter's mask.
+
+    In every window k of the small picture q = a_k . I + b_k is the least-squares fit of the mask p
+    to the colours I, with a ridge: a_k = (cov(I) + epsilon)^-1 cov(I, p) and b_k = mean(p) -
+    a_k . mean(I). Coefficients are averaged over the windows that hold a pixel.
     """
     height, width = share.shape
     scale = min(1.0, _PER_PIXEL * coarse / max(height, width))
