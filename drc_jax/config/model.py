@@ -7,7 +7,7 @@ from drc_jax.config.fields import check, field
 from drc_jax.errors import UserError
 
 _SIZE = 65_536  # widest layer, and largest latent
-_WEIGHT = 1e6  # largest weight of a term
+WEIGHT = 1e6  # largest weight of a term
 MASK_SOURCES = ("pi", "gamma")
 """Whose foreground is the mask: mixing weights, or responsibilities for the observed image."""
 MANY = 2**31 - 1  # steps are counted in int32
@@ -65,8 +65,8 @@ class ModelConfig:
     zs_dim: int = field(512, least=1, most=_SIZE)
     num_slots: int = field(1, least=1, most=256)
     slot_offset: float = field(0.0, least=-1e3, most=1e3)
-    slot_area_weight: float = field(0.0, least=0, most=_WEIGHT)
-    slot_contact_weight: float = field(0.0, least=0, most=_WEIGHT)
+    slot_area_weight: float = field(0.0, least=0, most=WEIGHT)
+    slot_contact_weight: float = field(0.0, least=0, most=WEIGHT)
     generator_channels: tuple[int, ...] = field((128, 1024, 512, 256, 128, 64), least=1, most=_SIZE)
     classifier_channels: tuple[int, ...] = field((64, 128, 256, 512, 1024), least=1, most=_SIZE)
     ebm_width: int = field(200, least=1, most=_SIZE)
@@ -76,17 +76,17 @@ class ModelConfig:
     sigma: float = field(0.25, least=1e-6, most=1e6)
     likelihood: str = field("laplace", choices=("laplace", "gaussian"))
     responsibility: str = field("auto", choices=("auto", "channel", "pixel"))
-    langevin_weight: float = field(1.0, least=1e-6, most=_WEIGHT)
+    langevin_weight: float = field(1.0, least=1e-6, most=WEIGHT)
     scale_loss_likelihood: bool = True
     generator_base_slope: float = field(0.01, least=0, most=1e3)
     orthogonality: str = field("frobenius", choices=("frobenius", "squared"))
     orthogonality_classifiers: bool = False
     mask_classifier_input: bool = False
     pixel_reassignment: bool = True
-    orthogonality_weight: float = field(1.0, least=0, most=_WEIGHT)
-    tv_weight: float = field(0.01, least=0, most=_WEIGHT)
-    pseudo_label_weight: float = field(0.1, least=0, most=_WEIGHT)
-    energy_penalty_weight: float = field(0.0, least=0, most=_WEIGHT)
+    orthogonality_weight: float = field(1.0, least=0, most=WEIGHT)
+    tv_weight: float = field(0.01, least=0, most=WEIGHT)
+    pseudo_label_weight: float = field(0.1, least=0, most=WEIGHT)
+    energy_penalty_weight: float = field(0.0, least=0, most=WEIGHT)
     precision: str = field("float32", choices=("float32", "tf32", "bfloat16"))
 
     def __post_init__(self) -> None:

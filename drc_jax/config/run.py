@@ -6,6 +6,7 @@ from typing import Any, ClassVar, cast
 from drc_jax.config.fields import check, field
 from drc_jax.config.model import (
     MANY,
+    WEIGHT,
     EncoderConfig,
     ModelConfig,
     OptimizerConfig,
@@ -156,6 +157,10 @@ class TrainConfig(RunConfig):
         the same result to rounding.
       chain_bank: where the chains of all images lie, ``device`` or ``host`` (files that are read
         ahead and written back, for image sets whose chains do not fit on the devices; one process).
+      warm_up_iterations: for so many iterations ``warm_up_tv_weight`` stands in the place of
+        ``model.tv_weight``: a background that has to be flat leaves objects to the foreground,
+        which keeps them. 0 in the paper. Another program is compiled where they end.
+      warm_up_tv_weight: lambda of (1.10) and (4.1) in these iterations.
     """
 
     method: ClassVar[str] = "drc"
@@ -166,6 +171,15 @@ class TrainConfig(RunConfig):
     encoder: EncoderConfig = dataclasses.field(default=EncoderConfig())
     images_at_once: int = field(0, least=0, most=2**20)
     chain_bank: str = field("device", choices=("device", "host"))
+    warm_up_iterations: int = field(0, least=0, most=MANY)
+    warm_up_tv_weight: float = field(1.0, least=0, most=WEIGHT)
+
+    def in_force(self, step: int) -> "TrainConfig":
+        """What the iteration after ``step`` others computes with."""
+        if step >= self.warm_up_iterations:
+            return self
+        model = dataclasses.replace(self.model, tv_weight=self.warm_up_tv_weight)
+        return dataclasses.replace(self, model=model)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -86,7 +86,7 @@ def train(
         with outputs.explaining_divergence():
             while step < config.iterations and number is None:
                 batch, chains = next(fed)
-                state, chains, metrics = run_step(state, chains, batch["image"], seed)
+                state, chains, metrics = run_step(step, state, chains, batch["image"], seed)
                 store.put(batch, chains)
                 # Read while the device is busy with this step, so recording costs no time.
                 if unrecorded is not None:

@@ -74,16 +74,21 @@ def runner(method: Method, mesh: Mesh, config: Any) -> Callable[..., tuple[Any, 
     """A run's whole iteration: ``step``, and where the config has an encoder, a step of that.
 
     Returns:
-      (state, chains, images, seed) -> (state, chains, metrics), as ``step``.
+      (done, state, chains, images, seed) -> (state, chains, metrics), as ``step``; ``done`` is
+      ``state.step`` as an int, for reading it off the device would wait.
     """
-    run_model = functools.partial(step, method, mesh, method.step_config(config))
+
+    def run_model(done: int, *arrays: Any) -> tuple[Any, PerImage, Metrics]:
+        now = config.in_force(done) if isinstance(config, TrainConfig) else config
+        return step(method, mesh, method.step_config(now), *arrays)
+
     if not (isinstance(config, TrainConfig) and config.encoder.enabled):
         return run_model
     about = (config.model, config.encoder)
 
-    def run(state: TrainState, chains: PerImage, images: jax.Array, seed: Any) -> Any:
+    def run(done: int, state: TrainState, chains: PerImage, images: jax.Array, seed: Any) -> Any:
         model, beside = encoder.apart(state)
-        model, chains, metrics = run_model(model, chains, images, seed)
+        model, chains, metrics = run_model(done, model, chains, images, seed)
         beside, chains, more = step(
             encoder.EncoderUpdate, mesh, about, beside, chains, images, seed
         )
@@ -160,7 +165,10 @@ def train_step(
     check_batch(config, batch, len(banks.posterior))
     store = DeviceChains(mesh, devices.place_rows(mesh, banks))
     rows = devices.place_rows(mesh, {name: batch[name] for name in ("image", "index", "flip")})
+    # Read only where it matters: to read it is to wait for the step before.
+    done = int(state.step) if config.warm_up_iterations else 0
     state, chains, metrics = runner(method, mesh, config)(
+        done,
         devices.place(state, devices.on_all(mesh)),
         store.take(rows),
         rows["image"],

@@ -142,6 +142,24 @@ def test_more_iterations_go_on_from_the_end(tmp_path, split):
     assert_same(final_state(tmp_path / "parts"), final_state(tmp_path / "whole"))
 
 
+def test_an_iteration_knows_how_many_there_were(tmp_path, split, monkeypatch):
+    runner, begun = loop.steps.runner, []
+
+    def noting(*args):
+        run = runner(*args)
+
+        def noted(done, state, *others):
+            begun.append((done, int(state.step)))
+            return run(done, state, *others)
+
+        return noted
+
+    monkeypatch.setattr(loop.steps, "runner", noting)
+    train(tmp_path / "run", split, iterations=2)
+    train(tmp_path / "run", split, iterations=5)
+    assert begun == [(n, n) for n in range(5)]
+
+
 def test_a_damaged_checkpoint_costs_only_its_steps(tmp_path, split):
     train(tmp_path / "whole", split)
     workdir = tmp_path / "damaged"

@@ -124,6 +124,21 @@ def test_same_state_same_result_and_noise_changes_with_the_step(config, initial)
     assert not np.allclose(first.posterior_chains, later.posterior_chains)
 
 
+def test_the_first_iterations_have_a_tv_weight_of_their_own(config, initial):
+    flat = dataclasses.replace(config, model=dataclasses.replace(config.model, tv_weight=3.0))
+    both = dataclasses.replace(config, warm_up_iterations=1, warm_up_tv_weight=3.0)
+    expected = [step(flat, initial, batch())]
+    expected.append(step(config, expected[0][0], batch()))
+    first = step(both, initial, batch())
+    found = [first, step(both, first[0], batch())]
+    chex.assert_trees_all_equal(found, expected)
+    plain = step(config, initial, batch())
+    # Of the loss and of the chains alike.
+    assert first[1]["generator_loss"] > plain[1]["generator_loss"] + 0.1
+    assert not np.array_equal(first[0].posterior_chains, plain[0].posterior_chains)
+    assert both.in_force(0).model == flat.model and both.in_force(1) is both
+
+
 def test_parts_of_a_batch_give_the_step_of_the_whole(config, initial):
     one_by_one = dataclasses.replace(config, images_at_once=1)
     found, metrics = step(one_by_one, initial, batch())
