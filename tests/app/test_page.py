@@ -45,7 +45,7 @@ def test_a_picture_is_run_scrubbed_and_extracted(open_page):
     assert sources(page, "#panels")[1] not in (start[1], end[1])
 
     tab(page, "extract")
-    page.get_by_label("along the picture's edges").check()
+    page.get_by_label("along edges").check()
     page.click("#extract")
     wait_for_text(page, "#extracted", "40x30 pixels")
     for name, mode in (("mask", "L"), ("cut_out", "RGBA"), ("background", "RGB")):
