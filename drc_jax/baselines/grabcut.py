@@ -104,25 +104,37 @@ def grabcut(images: np.ndarray, config: GrabCutConfig | None = None) -> GrabCutM
 def from_mask(
     image: np.ndarray, guess: np.ndarray, config: GrabCutConfig | None = None
 ) -> np.ndarray | None:
-    """Cuts out the foreground of an image, beginning at a guess in which no pixel is certain.
+    """Cuts out the foreground of an image, beginning at a guess.
+
+    Only the border is certain, to be background.
 
     Args:
       image: uint8 [H, W, 3], RGB.
-      guess: bool [H, W], True where the foreground probably is.
-      config: how often, and the seed; it has no border here. The default one where None.
+      guess: bool [H, W], True where the foreground may be.
+      config: how; the default one where None.
 
     Returns:
-      bool [H, W]; None where the guess is all or nothing, or OpenCV refuses the image, as it may
-      with flat colours.
+      bool [H, W]; None where the guess leaves nothing inside the border, and where OpenCV refuses
+      the image, as it may with flat colours.
 
     Raises:
       UserError: if OpenCV is absent.
     """
     cv2 = require_opencv()
-    if guess.all() or not guess.any():
+    config = config or GrabCutConfig()
+    border = _border(image.shape[:2], config)
+    inside = (slice(border, -border or None),) * 2
+    if not guess[inside].any():
         return None
-    labels = np.where(guess, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    return _by_opencv(image, labels, None, config or GrabCutConfig())
+    labels = np.full(image.shape[:2], cv2.GC_BGD, np.uint8)
+    labels[inside] = np.where(guess[inside], cv2.GC_PR_FGD, cv2.GC_PR_BGD)
+    return _by_opencv(image, labels, None, config)
+
+
+def _border(shape: tuple[int, ...], config: GrabCutConfig) -> int:
+    """Pixels of the border of an image [H, W]: one at least, where some are left inside."""
+    side = min(shape)
+    return min(max(1, round(config.border * side)), (side - 1) // 2)
 
 
 def summary(outcomes: np.ndarray) -> str:
@@ -137,8 +149,7 @@ def summary(outcomes: np.ndarray) -> str:
 def _cut(image: np.ndarray, config: GrabCutConfig) -> tuple[np.ndarray, int]:
     """The mask [H, W] of one image, and how it was found."""
     height, width = image.shape[:2]
-    side = min(height, width)
-    border = min(max(1, round(config.border * side)), (side - 1) // 2)
+    border = _border((height, width), config)
     rectangle = (border, border, width - 2 * border, height - 2 * border)
     noise = np.random.default_rng(config.seed).integers(-1, 2, image.shape)
     noisy = np.clip(image.astype(int) + noise, 0, 255).astype(np.uint8)

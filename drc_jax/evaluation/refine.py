@@ -4,9 +4,10 @@
 form: near every pixel the mask is a linear function of the picture's colours. The coefficients are
 found on a small picture, and applied to the large one.
 
-``colours`` is GrabCut (Rother et al., 2004) that begins at the mask instead of a rectangle: colours
-of the inside and of the outside are fitted by mixtures of Gaussians, and the picture is cut where
-these and its edges say. Then follows ``edges``, from the small picture to the large one.
+``colours`` is GrabCut (Rother et al., 2004) that begins at the mask instead of a rectangle: but for
+a thin border, all that the mask does not rule out may be foreground. Colours of the inside and of
+the outside are fitted by mixtures of Gaussians, and the picture is cut where these and its edges
+say. Then follows ``edges``, from the small picture to the large one.
 """
 
 import numpy as np
@@ -23,7 +24,8 @@ _EPSILON = 1e-3  # of colours in [0, 1]: edges of less contrast than its root ar
 _RADIUS = 4  # of the windows, in pixels of the small picture
 _PER_PIXEL = 2  # pixels of the small picture for one of the coarse mask's
 _CUT_SIDE = 256  # pixels of the longer side of the picture that is cut
-_LEAST_COMMON = 0.25  # IoU of the cut and the mask, inside and outside: with less it is another's
+_RULED_OUT = 0.1  # a share below is background to begin with
+_LEAST_COMMON = 0.1  # IoU of the cut and the mask, inside and outside: with less it is another's
 
 
 def check(how: str) -> None:
@@ -49,7 +51,8 @@ def refined(photo: np.ndarray, share: np.ndarray, coarse: int, how: str = "edges
       share: float32 [H, W] in [0, 1], the coarse mask at the picture's size.
       coarse: how many of the model's pixels the longer side of the mask has.
       how: one of ``REFINEMENTS``. ``edges`` moves outlines by about a pixel of the model;
-        ``colours`` also drops, or takes in, whole parts of other, or like, colours.
+        ``colours`` also drops, or takes in, whole parts of other, or like, colours, so that the
+        mask says where, and the picture what belongs to it.
 
     Returns:
       float32 [H, W] in [0, 1].
@@ -66,18 +69,19 @@ def refined(photo: np.ndarray, share: np.ndarray, coarse: int, how: str = "edges
 def _cut(photo: np.ndarray, share: np.ndarray) -> np.ndarray:
     """The share [H, W], 0 or 1 in between resized pixels, that GrabCut makes of the mask.
 
-    The mask itself where it is all or nothing, where OpenCV refuses the colours, and where the cut
-    has little in common with it.
+    The mask itself where it leaves nothing, where OpenCV refuses the colours, and where the cut has
+    little in common with it.
     """
     height, width = share.shape
     scale = min(1.0, _CUT_SIDE / max(height, width))
     small = (max(1, round(width * scale)), max(1, round(height * scale)))
     picture = np.asarray(_resized(Image.fromarray(photo), small))
-    guess = np.asarray(_resized(Image.fromarray(share), small)) > 0.5
-    found = grabcut.from_mask(picture, guess)
+    weights = np.asarray(_resized(Image.fromarray(share), small))
+    found = grabcut.from_mask(picture, weights > _RULED_OUT)
     if found is None:
         return share
-    for cut, was in ((found, guess), (~found, ~guess)):
+    mask = weights > 0.5
+    for cut, was in ((found, mask), (~found, ~mask)):
         if (cut & was).sum() < _LEAST_COMMON * (cut | was).sum():
             return share
     return np.asarray(_resized(Image.fromarray(found.astype(np.float32)), (width, height)))

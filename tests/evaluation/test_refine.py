@@ -55,13 +55,13 @@ def test_pictures_of_odd_shapes_and_crops_keep_what_the_model_did_not_see():
                 assert not found[plain == 0].any() or (height, width) == (1, 1)
 
 
-def two_coloured(side: int = 96) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def two_coloured(side: int = 96, radius: float = 0.25) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A saturated disc on green noise, its mask, and a coarse one that has a corner too."""
     rng = np.random.default_rng(0)
     photo = rng.integers(60, 110, (side, side, 3)).astype(np.uint8)
     photo[..., 1] += 80
     y, x = np.mgrid[:side, :side] / side
-    true = (y - 0.4) ** 2 + (x - 0.45) ** 2 < 0.25**2
+    true = (y - 0.4) ** 2 + (x - 0.45) ** 2 < radius**2
     photo[true] = np.add((190, 30, 120), rng.integers(0, 40, (true.sum(), 3)))
     coarse = (true | ((y > 0.55) & (x > 0.6))).astype(np.float32)
     small = Image.fromarray(coarse).resize((8, 8), Image.Resampling.BOX)
@@ -93,16 +93,24 @@ def test_pictures_larger_than_what_is_cut_have_masks_of_their_size():
 def test_a_mask_stays_where_there_is_nothing_to_cut_or_the_cut_has_little_in_common_with_it():
     pytest.importorskip("cv2")
     photo, true, share = two_coloured()
-    for whole in (np.zeros_like(share), np.ones_like(share)):
-        np.testing.assert_array_equal(refined(photo, whole, 8, "colours") > 0.5, whole > 0.5)
+    nothing = np.zeros_like(share)
+    assert not refined(photo, nothing, 8, "colours").any()
     lower = np.zeros_like(share)
     lower[60:] = 1
     flat = np.full_like(photo, 90)
     np.testing.assert_array_equal(refined(flat, lower, 8, "colours") > 0.5, lower > 0.5)
+    small, true, _ = two_coloured(radius=0.1)
     most = np.ones_like(share)
-    most[:, 84:] = 0  # the disc is found in it, a fifth of it
-    assert grabcut.from_mask(photo, most > 0.5).sum() == true.sum() < 0.25 * most.sum()
-    assert metrics.iou(refined(photo, most, 8, "colours")[None] > 0.5, most[None] > 0).mean() > 0.9
+    most[:, 90:] = 0  # the disc is found in it, which is a thirtieth of it
+    assert grabcut.from_mask(small, most > 0.5).sum() == true.sum() < 0.1 * most.sum()
+    assert metrics.iou(refined(small, most, 8, "colours")[None] > 0.5, most[None] > 0).mean() > 0.9
+
+
+def test_the_border_is_background_for_certain():
+    pytest.importorskip("cv2")
+    photo, true, _ = two_coloured()
+    found = grabcut.from_mask(photo, np.ones_like(true))
+    assert metrics.iou(found[None], true[None]).mean() > 0.97
 
 
 def red_regions(images):
