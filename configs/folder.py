@@ -10,7 +10,7 @@ What to change, most useful first:
 - Size. For a quick look configs/quarter/photographs.py, which is this at 32x32.
 - Outlines. --refine=colours of extract cuts at the picture's own size, beginning at the mask.
 - Backgrounds. The background must be simpler than the object. Where it paints the object too and
-  masks come out inverted or empty, raise warm_up_tv_weight: 4, and tv_weight: 1. Where it is flat
+  masks come out inverted or empty, raise warm_up_tv_weight: 2, and tv_weight: 1. Where it is flat
   after 1,000 iterations and masks are much too large, lower tv_weight: 0.3.
 - Time. Look at runs/photos/images as it trains: what the first 500 iterations do not divide, more
   will hardly. If memory is short, lower batch_size. --chains=1 of extract is eight times as fast,

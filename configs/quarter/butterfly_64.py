@@ -6,10 +6,11 @@
     python -m experiments.evaluate --workdir=runs/butterfly_64
 
 configs/quarter/butterfly.py with one block more, a quarter of its langevin_weight and twice its
-tv_weight.
+tv_weight, but for the first iterations.
 
 Cost: per iteration as configs/quarter/flowers17_64.py.
-Score: not measured; on flowers 64x64 has 69.0 where 32x32 has 68.3.
+Score: not measured; with tv_weight 1 throughout fixed IoU 53.9 on 37 held-out images after 466
+iterations with 8 chains, seed 0 (mean training mask 53.3).
 """
 
 from ml_collections import ConfigDict

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from drc_jax.data.packed.format import Record, open_split
+from drc_jax.data.packed.writing import write_split
 from tests.helpers.starting import ROOT, start
 
 CONFIG = (
@@ -78,11 +80,23 @@ def test_evaluate_writes_consistent_scores(run):
     for name in ("grid", "best", "worst"):
         assert width(run / f"run/eval/test_{name}.png") > 500
 
-    assert start("evaluate", f"--workdir={run / 'run'}", "--chains=2").returncode == 0
-    (of_two,) = (run / "run/eval").glob("test_iteration*_steps5_chains2_seed0.json")
+    # Images of twice the size, of which the model sees as much as before.
+    small, large = open_split(run / "data", "test"), run / "large"
+    twice = [
+        Record(*(np.repeat(np.repeat(a, 2, 0), 2, 1) for a in (image, mask)), name)
+        for image, mask, name in zip(small.images, small.masks, small.names, strict=True)
+    ]
+    write_split(large, "test", twice, image_size=16, has_masks=True, source={})
+    options = (f"--workdir={run / 'run'}", f"--data={large}", "--chains=2")
+    refused = start("evaluate", *options)
+    assert refused.returncode == 2 and "are 16x16, the model's 8x8" in refused.stderr
+    done = start("evaluate", *options, "--refine=edges")
+    assert done.returncode == 0, done.stderr
+    (of_two,) = (run / "run/eval/large").glob("test_iteration*_steps5_chains2_edges_seed0.json")
     report = json.loads(of_two.read_text())
-    assert report["settings"]["chains"] == 2
-    assert (run / "run/eval/test.csv").read_bytes() != files[0][1]
+    assert report["settings"]["chains"] == 2 and report["settings"]["refine"] == "edges"
+    assert width(run / "run/eval/large/test_grid.png") > 500
+    assert (run / "run/eval/test.csv").read_bytes() == files[0][1]
 
     missing = start("evaluate", f"--workdir={run / 'run'}", "--split=val")
     assert missing.returncode == 2
