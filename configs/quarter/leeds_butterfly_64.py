@@ -7,10 +7,11 @@
     python -m experiments.evaluate --workdir=runs/leeds_butterfly_64
 
 configs/quarter/leeds_butterfly.py with one block more, a quarter of its langevin_weight and twice
-its tv_weight.
+its tv_weight, but for the first iterations.
 
 Cost: per iteration as configs/quarter/flowers17_64.py.
-Score: not measured; on flowers 64x64 has 69.0 where 32x32 has 68.3.
+Score: fixed IoU 53.6 on 82 held-out images after 626 iterations with 8 chains, seed 0 (mean
+training mask 56.9).
 """
 
 from ml_collections import ConfigDict
