@@ -52,7 +52,7 @@ def refined(photo: np.ndarray, share: np.ndarray, coarse: int, how: str = "edges
       coarse: how many of the model's pixels the longer side of the mask has.
       how: one of ``REFINEMENTS``. ``edges`` moves outlines by about a pixel of the model;
         ``colours`` also drops, or takes in, whole parts of other, or like, colours, so that the
-        mask says where, and the picture what belongs to it.
+        mask says where, and the picture what belongs to it. Where no cut is found it is ``edges``.
 
     Returns:
       float32 [H, W] in [0, 1].
@@ -60,17 +60,17 @@ def refined(photo: np.ndarray, share: np.ndarray, coarse: int, how: str = "edges
     Raises:
       UserError: if ``how`` is ``colours`` and OpenCV is absent.
     """
-    if how == "colours":
-        share = _cut(photo, share)
-        coarse = min(_CUT_SIDE, max(share.shape))
+    cut = _cut(photo, share) if how == "colours" else None
+    if cut is not None:
+        share, coarse = cut, min(_CUT_SIDE, max(share.shape))
     return _filtered(photo, share, coarse)
 
 
-def _cut(photo: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """The share [H, W], 0 or 1 in between resized pixels, that GrabCut makes of the mask.
+def _cut(photo: np.ndarray, share: np.ndarray) -> np.ndarray | None:
+    """The share [H, W], 0 or 1 but for resized edges, that GrabCut makes of the mask.
 
-    The mask itself where it leaves nothing, where OpenCV refuses the colours, and where the cut has
-    little in common with it.
+    None where the mask leaves nothing, where OpenCV refuses the colours, and where the cut has
+    little in common with the mask.
     """
     height, width = share.shape
     scale = min(1.0, _CUT_SIDE / max(height, width))
@@ -79,11 +79,11 @@ def _cut(photo: np.ndarray, share: np.ndarray) -> np.ndarray:
     weights = np.asarray(_resized(Image.fromarray(share), small))
     found = grabcut.from_mask(picture, weights > _RULED_OUT)
     if found is None:
-        return share
+        return None
     mask = weights > 0.5
     for cut, was in ((found, mask), (~found, ~mask)):
         if (cut & was).sum() < _LEAST_COMMON * (cut | was).sum():
-            return share
+            return None
     return np.asarray(_resized(Image.fromarray(found.astype(np.float32)), (width, height)))
 
 

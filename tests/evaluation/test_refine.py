@@ -41,14 +41,17 @@ def test_without_edges_a_mask_stays():
     np.testing.assert_array_equal(found > 0.5, share > 0.5)
 
 
-def test_pictures_of_odd_shapes_and_crops_keep_what_the_model_did_not_see():
+@pytest.mark.parametrize("how", ["edges", "colours"])
+def test_pictures_of_odd_shapes_and_crops_keep_what_the_model_did_not_see(how):
+    if how == "colours":
+        pytest.importorskip("cv2")
     rng = np.random.default_rng(0)
     for height, width in ((1, 1), (3, 200), (97, 40)):
         photo = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         for crop in ("stretch", "centre", "letterbox"):
             weight = to_square(photo, 8, crop)[..., 0].astype(np.float32) / 255
             square = Image.fromarray(weight)
-            found = np.asarray(from_square(square, width, height, crop, photo, "edges"))
+            found = np.asarray(from_square(square, width, height, crop, photo, how))
             plain = np.asarray(from_square(square, width, height, crop))
             assert found.shape == (height, width) and np.isfinite(found).all()
             if crop == "centre":
