@@ -20,7 +20,8 @@ LAYERS = [
 ]
 # A room that is for any method knows none of them.
 APART = {
-    "baselines": {"baselines", "errors", "config", "files", "ops"},
+    # Of data one module: GrabCut of a picture, with which evaluation refines masks too.
+    "baselines": {"baselines", "errors", "config", "files", "ops", "data"},
     "data": {"data", "errors", "config", "files"},
     "evaluation": {"evaluation", "data", "errors", "files"},
     "runtime": {"runtime", "errors"},

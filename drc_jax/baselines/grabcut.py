@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from drc_jax.config.fields import check, field
+from drc_jax.data.pictures.grabcut import BORDER, ROUNDS, SEED, border_pixels, from_rectangle
 from drc_jax.errors import UserError
 
 CUT, CUT_WITH_NOISE, RECTANGLE = range(3)
@@ -30,9 +31,9 @@ class GrabCutConfig:
 
     method: ClassVar[str] = "grabcut"
 
-    border: float = field(1 / 32, least=0.0, most=0.45)
-    rounds: int = field(5, least=1, most=1000)
-    seed: int = field(1, least=0, most=2**31 - 1)
+    border: float = field(BORDER, least=0.0, most=0.45)
+    rounds: int = field(ROUNDS, least=1, most=1000)
+    seed: int = field(SEED, least=0, most=2**31 - 1)
 
     def __post_init__(self) -> None:
         check(self)
@@ -101,42 +102,6 @@ def grabcut(images: np.ndarray, config: GrabCutConfig | None = None) -> GrabCutM
     return GrabCutMasks(np.array(masks, bool).reshape(images.shape[:3]), np.array(outcomes, int))
 
 
-def from_mask(
-    image: np.ndarray, guess: np.ndarray, config: GrabCutConfig | None = None
-) -> np.ndarray | None:
-    """Cuts out the foreground of an image, beginning at a guess.
-
-    Only the border is certain, to be background.
-
-    Args:
-      image: uint8 [H, W, 3], RGB.
-      guess: bool [H, W], True where the foreground may be.
-      config: how; the default one where None.
-
-    Returns:
-      bool [H, W]; None where the guess leaves nothing inside the border, and where OpenCV refuses
-      the image, as it may with flat colours.
-
-    Raises:
-      UserError: if OpenCV is absent.
-    """
-    cv2 = require_opencv()
-    config = config or GrabCutConfig()
-    border = _border(image.shape[:2], config)
-    inside = (slice(border, -border or None),) * 2
-    if not guess[inside].any():
-        return None
-    labels = np.full(image.shape[:2], cv2.GC_BGD, np.uint8)
-    labels[inside] = np.where(guess[inside], cv2.GC_PR_FGD, cv2.GC_PR_BGD)
-    return _by_opencv(image, labels, None, config)
-
-
-def _border(shape: tuple[int, ...], config: GrabCutConfig) -> int:
-    """Pixels of the border of an image [H, W]: one at least, where some are left inside."""
-    side = min(shape)
-    return min(max(1, round(config.border * side)), (side - 1) // 2)
-
-
 def summary(outcomes: np.ndarray) -> str:
     """How many of the masks were found in which way, in one line."""
     noisy, whole = (int(np.sum(outcomes == o)) for o in (CUT_WITH_NOISE, RECTANGLE))
@@ -148,58 +113,17 @@ def summary(outcomes: np.ndarray) -> str:
 
 def _cut(image: np.ndarray, config: GrabCutConfig) -> tuple[np.ndarray, int]:
     """The mask [H, W] of one image, and how it was found."""
-    height, width = image.shape[:2]
-    border = _border((height, width), config)
-    rectangle = (border, border, width - 2 * border, height - 2 * border)
     noise = np.random.default_rng(config.seed).integers(-1, 2, image.shape)
     noisy = np.clip(image.astype(int) + noise, 0, 255).astype(np.uint8)
     for outcome, pixels in ((CUT, image), (CUT_WITH_NOISE, noisy)):
-        labels = np.zeros((height, width), np.uint8)
-        mask = _by_opencv(pixels, labels, rectangle, config)
+        mask = from_rectangle(pixels, config.border, config.rounds, config.seed)
         if mask is not None:
             return mask, outcome
+    height, width = image.shape[:2]
+    border = border_pixels((height, width), config.border)
     mask = np.zeros((height, width), bool)
     mask[border : height - border, border : width - border] = True
     return mask, RECTANGLE
-
-
-def _by_opencv(
-    image: np.ndarray,
-    labels: np.ndarray,
-    rectangle: tuple[int, int, int, int] | None,
-    config: GrabCutConfig,
-) -> np.ndarray | None:
-    """The mask [H, W], from a rectangle or else from ``labels``; None where OpenCV refuses."""
-    cv2 = require_opencv()
-    # The clustering draws from a generator that otherwise goes on from image to image.
-    cv2.setRNGSeed(config.seed)
-    background, foreground = np.zeros((2, 1, 65))
-    mode = cv2.GC_INIT_WITH_MASK if rectangle is None else cv2.GC_INIT_WITH_RECT
-    blue_first = np.ascontiguousarray(image[..., ::-1])
-    try:
-        cv2.grabCut(blue_first, labels, rectangle, background, foreground, config.rounds, mode)
-    except cv2.error:
-        return None
-    return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
-
-
-def require_opencv() -> Any:
-    """The module ``cv2``.
-
-    Raises:
-      UserError: if it is absent.
-    """
-    try:
-        # What is left of a package that was removed is an empty one; one that was made for another
-        # NumPy ends with either error.
-        from cv2 import grabCut  # noqa: F401
-    except (ImportError, AttributeError):
-        raise UserError(
-            "GrabCut needs OpenCV, which is not installed; pip install 'drc_jax[baselines]'"
-        ) from None
-    import cv2
-
-    return cv2
 
 
 @dataclasses.dataclass(frozen=True)

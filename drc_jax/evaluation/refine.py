@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
-from drc_jax.baselines import grabcut
+from drc_jax.data.pictures import grabcut
 from drc_jax.errors import UserError
 
 REFINEMENTS = ("edges", "colours")

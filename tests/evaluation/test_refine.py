@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drc_jax.baselines import grabcut
 from drc_jax.data.generated import scenes
+from drc_jax.data.pictures import grabcut
 from drc_jax.errors import UserError
 from drc_jax.evaluation import metrics
 from drc_jax.evaluation.cutouts import from_square, to_square
