@@ -20,8 +20,8 @@ With --refine the images may be larger than the model's, which sees them small: 
 and scored at the images' size.
 What --data names is scored into WORKDIR/eval/NAME, NAME being that folder's. The data need masks;
 experiments.extract needs none. A score depends on --steps, --chains, --mask_from, --refine and
---seed. The order of the images changes nothing, and neither does which other images there are: all
-go through the method in blocks of one size.
+--seed. The order of the images changes nothing, and neither does which other images there are, but
+for rounding on some processors: all go through the method in blocks of one size.
 """
 
 import pathlib

@@ -7,6 +7,7 @@ import pytest
 from drc_jax.data.packed.format import PackedSplit, Record, open_split
 from drc_jax.data.packed.writing import write_split
 from drc_jax.evaluation.evaluate import evaluate
+from drc_jax.evaluation.regions import block_size
 from drc_jax.evaluation.report import Evaluation
 from drc_jax.inference import image_keys, infer
 from drc_jax.model.render import init_params
@@ -47,10 +48,29 @@ def scored(params, split, seed=0) -> Evaluation:
     return evaluate(infer_batch, split)
 
 
+def one_step(params, images) -> np.ndarray:
+    keys = image_keys(jax.random.key(0), images)
+    return np.asarray(infer(ONE_BLOCK, params, keys, images, num_steps=1).reconstruction)
+
+
+@pytest.fixture(scope="module")
+def in_two_orders(params) -> tuple[np.ndarray, np.ndarray]:
+    """What one step makes of a block's images, each at one place and at another."""
+    images = np.random.default_rng(1).integers(0, 256, (block_size(), SIDE, SIDE, 3), np.uint8)
+    order = np.roll(np.arange(len(images)), 3)
+    return one_step(params, images)[order], one_step(params, images[order])
+
+
+def test_an_images_place_in_a_block_changes_no_more_than_its_rounding(in_two_orders):
+    np.testing.assert_allclose(*in_two_orders, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("count", [1, 3, 8, 21, 64])
 def test_an_image_has_one_score_alone_in_a_part_and_in_another_order(
-    tmp_path, params, whole, count
+    tmp_path, params, whole, in_two_orders, count
 ):
+    if not np.array_equal(*in_two_orders):
+        pytest.skip("this processor rounds an image by its place in a block: docs/method.md, 6")
     order = np.random.default_rng(count).permutation(COUNT)[:count]
     found = scored(params, split_of(tmp_path, order))
     assert 0.1 < whole.predicted.mean() < 0.9
