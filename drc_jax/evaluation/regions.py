@@ -45,7 +45,8 @@ def block_size() -> int:
 
     XLA compiles a program for every number of images, and each rounds in its own way, which long
     chains amplify. So this number depends on no setting and on no data, and a last block is filled
-    up. Some processors round the last place of a block otherwise than the others (docs/method.md, 6).
+    up. Some processors round the last place of a block otherwise than the others (docs/method.md,
+    6).
     """
     return 8 if jax.default_backend() == "cpu" else 32
 
