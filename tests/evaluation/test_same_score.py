@@ -67,10 +67,11 @@ def test_an_images_place_in_a_block_changes_no_more_than_its_rounding(in_two_ord
 
 @pytest.mark.parametrize("count", [1, 3, 8, 21, 64])
 def test_an_image_has_one_score_alone_in_a_part_and_in_another_order(
-    tmp_path, params, whole, in_two_orders, count
+    tmp_path, params, whole, in_two_orders, count, request
 ):
-    if not np.array_equal(*in_two_orders):
-        pytest.skip("this processor rounds an image by its place in a block: docs/method.md, 6")
+    if not np.array_equal(*in_two_orders):  # A known fault: everything below is run all the same.
+        why = "this processor rounds an image by its place in a block: docs/method.md, 6"
+        request.applymarker(pytest.mark.xfail(reason=why))
     order = np.random.default_rng(count).permutation(COUNT)[:count]
     found = scored(params, split_of(tmp_path, order))
     assert 0.1 < whole.predicted.mean() < 0.9
