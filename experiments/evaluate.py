@@ -38,7 +38,7 @@ from drc_jax.evaluation.evaluate import evaluate
 from drc_jax.evaluation.refined_regions import refining
 from drc_jax.evaluation.regions import Watched
 from drc_jax.runs import entrants
-from drc_jax.runs.trained import UNTRAINED_SIDE, Run, load_run, open_untrained
+from drc_jax.runs.trained import Run, load_run, open_untrained
 from experiments import cli, config_flag
 
 _CONFIG = config_flag.define(required=False)
@@ -88,9 +88,8 @@ def main(argv: Sequence[str]) -> None:
         start=_START.value,
         progress=bar.steps,
     )
-    side = run.config.image_size if run.params is not None else UNTRAINED_SIDE
     refine = _REFINE.value
-    infer_batch = Watched(refining(plain, side, refine) if refine else plain)
+    infer_batch = Watched(refining(plain, run.image_size, refine) if refine else plain)
     with bar:
         evaluation = evaluate(
             infer_batch,

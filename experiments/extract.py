@@ -23,7 +23,7 @@ from drc_jax.errors import UserError
 from drc_jax.evaluation.cutouts import CROPS, FORMATS
 from drc_jax.evaluation.extract import extract, summary, write_failures
 from drc_jax.evaluation.regions import Watched
-from drc_jax.runs.trained import UNTRAINED_SIDE, Run, open_untrained
+from drc_jax.runs.trained import Run, open_untrained
 from experiments import cli, config_flag
 
 _CONFIG = config_flag.define(required=False)
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     del argv
     cli.cache_compiled_programs()
     run = _run().with_slots(_SLOTS.value)
-    side = run.config.image_size if run.params is not None else UNTRAINED_SIDE
+    side = run.image_size
     steps = run.sampler_steps(_STEPS.value)
     with cli.ImageBar("extracting", steps, "file") as bar:
         infer_batch = Watched(

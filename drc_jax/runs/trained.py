@@ -35,6 +35,11 @@ class Run(NamedTuple):
     params: Any
     step: int
 
+    @property
+    def image_size(self) -> int:
+        """Side of the images that the method sees, in pixels."""
+        return UNTRAINED_SIDE if self.params is None else self.config.image_size
+
     def with_slots(self, num_slots: int) -> "Run":
         """This run of DRC with another number of foreground slots, which share their networks.
 

@@ -1,5 +1,7 @@
 """GrabCut (Rother et al., 2004) of one picture, by OpenCV: from a rectangle, or from a guess."""
 
+import contextlib
+import importlib
 from typing import Any
 
 import numpy as np
@@ -16,17 +18,15 @@ def require_opencv() -> Any:
     Raises:
       UserError: if it is absent.
     """
-    try:
-        # What is left of a package that was removed is an empty one; one that was made for another
-        # NumPy ends with either error.
-        from cv2 import grabCut  # noqa: F401
-    except (ImportError, AttributeError):
+    module: Any = None
+    # A package that was made for another NumPy ends with either error.
+    with contextlib.suppress(ImportError, AttributeError):
+        module = importlib.import_module("cv2")
+    if not hasattr(module, "grabCut"):  # What is left of one that was removed is an empty one.
         raise UserError(
             "GrabCut needs OpenCV, which is not installed; pip install 'drc_jax[baselines]'"
-        ) from None
-    import cv2
-
-    return cv2
+        )
+    return module
 
 
 def border_pixels(shape: tuple[int, ...], border: float) -> int:
