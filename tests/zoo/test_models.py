@@ -164,7 +164,7 @@ def test_every_model_extracts_from_generated_pictures(name, tmp_path):
         image = scenes.generate(number, size=size, seed=0, split="test").image
         Image.fromarray(image).resize((50, 40)).save(photos / f"{number}.png")
 
-    find = run.infer_batch(0, num_steps=3)
+    find = run.infer_batch(0, num_steps=3, num_chains=4)  # the butterflies' 32 take a minute
     result = extract(find, photos, tmp_path / "out", image_size=size, soft=True)
     assert (result.num_done, result.failed) == (2, [])
     masks = [np.asarray(Image.open(tmp_path / "out" / "masks" / f"{n}.png")) for n in range(2)]
