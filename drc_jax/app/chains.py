@@ -94,7 +94,7 @@ def recorded(
     padded = np.minimum(np.arange(1 << (len(squares) - 1).bit_length()), len(squares) - 1)
     keys = image_keys(jax.random.key(settings.seed), squares[padded])
     chains = frames(
-        run.config.model,
+        run.config.test_model,
         run.params,
         keys,
         squares[padded],

@@ -159,6 +159,8 @@ class SamplerConfig:
         paper.
       test_mask_from: ``pi``, the paper, or ``gamma``: whether masks there are those of the mixing
         weights, or of the responsibilities for the image.
+      test_sigma: sigma of (1.7) there, in the chains and in gamma; 0, the paper, for the
+        model's.
       drift_limit: largest drift of a latent part beyond the pull of |z|^2 / 2, in units of the
         noise delta, in all chains (3.3); 0, the paper, for none.
       warm_up_steps, warm_up_step_size: the first steps of a fresh chain at evaluation, and their
@@ -172,6 +174,7 @@ class SamplerConfig:
     test_steps: int = field(300, least=1, most=MANY)
     test_chains: int = field(1, least=1, most=1_000)
     test_mask_from: str = field("pi", choices=MASK_SOURCES)
+    test_sigma: float = field(0.0, least=0, most=1e6)
     drift_limit: float = field(0.0, least=0, most=1e6)
     warm_up_steps: int = field(0, least=0, most=MANY)
     warm_up_step_size: float = field(0.01, least=1e-6, most=1e6)

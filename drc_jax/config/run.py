@@ -181,6 +181,12 @@ class TrainConfig(RunConfig):
         model = dataclasses.replace(self.model, tv_weight=self.warm_up_tv_weight)
         return dataclasses.replace(self, model=model)
 
+    @property
+    def test_model(self) -> ModelConfig:
+        """``model`` as new images see it, with the sigma of ``sampler.test_sigma``."""
+        sigma = self.sampler.test_sigma or self.model.sigma
+        return dataclasses.replace(self.model, sigma=sigma)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         share = self.batch_size // self.num_devices

@@ -49,7 +49,7 @@ def exported(
 
     def program(images: jax.Array, seed: jax.Array) -> dict[str, jax.Array]:
         regions = infer(
-            config.model,
+            config.test_model,
             params,
             jax.random.key(seed),
             images,

@@ -161,7 +161,8 @@ def load_run(path: str | pathlib.Path) -> Run:
       path: the run's folder.
 
     Returns:
-      The run, ready for ``drc_jax.infer(run.config.model, run.params, ...)`` or ``run.segment``.
+      The run, ready for ``run.segment`` or ``drc_jax.infer(run.config.test_model, run.params,
+      ...)``.
 
     Raises:
       UserError: if it is no such folder or has no intact checkpoint.

@@ -116,7 +116,7 @@ class DRC:
         progress: inference.Progress | None = None,
     ) -> Regions:
         return inference.infer(
-            config.model,
+            config.test_model,
             params,
             keys,
             images,

@@ -38,7 +38,7 @@ def names() -> list[str]:
 
 
 def load_pretrained(name: str) -> Run:
-    """A trained model, ready for ``run.segment`` or ``drc_jax.infer(run.config.model, ...)``.
+    """A trained model, ready for ``run.segment`` or ``drc_jax.infer(run.config.test_model, ...)``.
 
     Its parameters are those of inference: it cannot be trained further.
 
