@@ -44,4 +44,5 @@ def get_config() -> ConfigDict:
     config.iterations = 4_000
     config.image_every = 100
     config.checkpoint_every = 100
+    config.sampler.test_sigma = 0.5
     return photographs.eight_chains(config)
