@@ -93,7 +93,8 @@ def at_64(config: ConfigDict) -> ConfigDict:
 
     One block more, half as wide as the one before it, a quarter of the langevin_weight, and twice
     the tv_weight: neighbours differ by half as much. In the first iterations it is as at 32x32, for
-    twice that leaves Leeds butterflies masks of half of the image (docs/ablations.md).
+    twice that leaves Leeds butterflies masks of half of the image; flowers need it (docs/
+    ablations.md).
     """
     generator, classifier = config.model.generator_channels, config.model.classifier_channels
     config.model.generator_channels = (*generator, generator[-1] // 2)
