@@ -181,6 +181,8 @@ class SamplerConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        if 0 < self.test_sigma < 1e-6:
+            raise UserError(f"test_sigma must be 0 or at least 1e-06, got {self.test_sigma}")
 
 
 @dataclasses.dataclass(frozen=True)

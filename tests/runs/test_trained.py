@@ -42,5 +42,6 @@ def test_training_does_not_know_the_sigma_of_testing():
     config = small_run().config
     sharp = dataclasses.replace(config, sampler=dataclasses.replace(config.sampler, test_sigma=0.1))
     assert sharp.in_force(0).model == config.model and sharp.test_model.sigma == 0.1
-    with pytest.raises(UserError, match=r"test_sigma must be at least 0, got -0\.1"):
-        dataclasses.replace(config.sampler, test_sigma=-0.1)
+    for wrong, told in ((-0.1, r"at least 0, got -0\.1"), (1e-9, "0 or at least 1e-06, got 1e-09")):
+        with pytest.raises(UserError, match=f"test_sigma must be {told}"):
+            dataclasses.replace(config.sampler, test_sigma=wrong)
