@@ -13,9 +13,9 @@ region explain them more cheaply than sprites and stripes do (docs/ablations.md)
 configs/quarter/photographs.py.
 
 Cost: 1 s per iteration on one core, 15 minutes for 970.
-Score: fixed IoU 63.8 on 200 unseen images after 1,359 iterations, 27 minutes, seed 0, and 63.9 after
-1,884 (60.9 after 1,359 without test_sigma; 59.1 and, on another machine, 57.6 after 1,003 and 970; all foreground 11.5, GrabCut
-57.1, saturation 87.8).
+Score: fixed IoU 63.8 on 200 unseen images after 1,359 iterations, 27 minutes, seed 0, and 63.9
+after 1,884 (without test_sigma 60.9 after 1,359, 59.1 after 1,003 and, on another machine, 57.6
+after 970; all foreground 11.5, GrabCut 57.1, saturation 87.8).
 """
 
 from ml_collections import ConfigDict
