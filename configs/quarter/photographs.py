@@ -33,8 +33,8 @@ What differs from the paper, and why:
 - test_sigma 0.25 for new images, whose division is decided by then: chains are held more firmly to
   the image. Flowers have 3 points more than with 0.5, butterflies the same (docs/ablations.md);
 - an encoder beside the model, for a thirtieth of the time: with --start=encoder --steps=10 eight
-  chains are two points worse on flowers than with 50 steps from the prior, three on butterflies,
-  for a fifth of the work (docs/results.md).
+  chains are two points worse on flowers and on butterflies than with 50 steps from the prior, for
+  a fifth of the work (docs/results.md).
 
 Cost: 0.4 s per iteration on one CPU core, 20 minutes in all.
 Score: fixed IoU 72 on flowers after twenty minutes, 64 on butterflies after ten (docs/
