@@ -10,8 +10,8 @@ What to change, most useful first:
 - Size. For a quick look configs/quarter/photographs.py, which is this at 32x32.
 - Outlines. --refine=colours of extract cuts at the picture's own size, beginning at the mask.
 - Backgrounds. The background must be simpler than the object. Where it paints the object too and
-  masks come out inverted or empty, raise warm_up_tv_weight: 2, and tv_weight: 1. Where it is flat
-  after 1,000 iterations and masks are much too large, lower tv_weight: 0.3.
+  masks come out inverted or empty, raise warm_up_tv_weight: 1.5, then 2. Where it is one colour
+  after 500 iterations and masks have half of the picture, lower it.
 - Time. Look at runs/photos/images as it trains: what the first 500 iterations do not divide, more
   will hardly. If memory is short, lower batch_size. --chains=1 of extract is eight times as fast,
   for a quick look.
@@ -21,7 +21,7 @@ Values are those of configs/quarter/photographs.py, which says what differs from
 
 Cost: 0.9 s per iteration on one CPU core.
 Score: depends on the pictures; with --masks=DIR in the preparation, experiments.evaluate tells. As
-configs/quarter/flowers17_64.py flowers have 68 after 11 minutes.
+configs/quarter/flowers17_64.py flowers have 69 after 11 minutes.
 """
 
 from ml_collections import ConfigDict

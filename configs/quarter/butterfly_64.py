@@ -5,8 +5,7 @@
     python -m experiments.train --config=configs/quarter/butterfly_64.py --workdir=runs/butterfly_64
     python -m experiments.evaluate --workdir=runs/butterfly_64
 
-configs/quarter/butterfly.py with one block more, a quarter of its langevin_weight and twice its
-tv_weight, but for the first iterations.
+configs/quarter/butterfly.py with one block more and a quarter of its langevin_weight.
 
 Cost: per iteration as configs/quarter/flowers17_64.py.
 Score: fixed IoU 54.8 on 37 held-out images after 549 iterations with 8 chains, seed 0; with

@@ -5,12 +5,11 @@
     python -m experiments.train --config=configs/quarter/ccp_64.py --workdir=runs/ccp_64
     python -m experiments.evaluate --workdir=runs/ccp_64
 
-configs/quarter/ccp.py with one block more, a quarter of its langevin_weight and twice its
-tv_weight.
+configs/quarter/ccp.py with one block more and a quarter of its langevin_weight.
 
 Cost: per iteration as configs/quarter/flowers17_64.py.
-Score: fixed IoU 49.7 on 100 held-out images after 377 iterations with 8 chains, seed 0, without
-test_sigma (mean training mask 69.1).
+Score: fixed IoU 49.7 on 100 held-out images after 377 iterations with 8 chains, seed 0, with
+tv_weight 1 and without test_sigma (mean training mask 69.1).
 """
 
 from ml_collections import ConfigDict
