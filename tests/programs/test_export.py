@@ -57,7 +57,7 @@ def test_it_finds_the_same_masks_without_the_package(tmp_path):
     options = dict(num_steps=STEPS, step_size=sampler.posterior_step_size)
     options |= dict(mask_from=sampler.test_mask_from, drift_limit=sampler.drift_limit)
     with np.load(tmp_path / "found.npz") as found:
-        expected = infer(model, params, jax.random.key(3), images, **options)
+        expected = infer(run.config.test_model, params, jax.random.key(3), images, **options)
         for name in ("foreground_weight", "reconstruction", "pi"):
             np.testing.assert_allclose(found[name], getattr(expected, name), atol=2e-3)
         masks, others = found["foreground_weight"] > 0.5, expected.foreground_weight > 0.5
