@@ -94,7 +94,7 @@ def at_64(config: ConfigDict) -> ConfigDict:
 
     One block more, half as wide as the one before it, and a quarter of the langevin_weight, for
     there are four times as many pixels. tv_weight stays: though neighbours differ by half as much,
-    twice as much brings nothing on flowers and takes from Leeds butterflies (docs/ablations.md).
+    twice as much brings nothing on flowers and on Leeds butterflies (docs/ablations.md).
     """
     generator, classifier = config.model.generator_channels, config.model.classifier_channels
     config.model.generator_channels = (*generator, generator[-1] // 2)
